@@ -1,0 +1,284 @@
+# StrataKV: everything is built from here, into build/.  `make help` lists
+# the targets.
+#
+#   build/            the extension, the daemon, the library
+#   build/test/       the same sources with -DSKV_TEST, and the C tests
+#   build/asan/       the test build under AddressSanitizer and UBSan
+#   build/tsan/       the test build under ThreadSanitizer
+#
+# Each of the four is called a flavour, and has its objects in obj/.
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR ?= ar
+TCLSH ?= tclsh
+CLANG_FORMAT ?= clang-format
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+OPT ?= -O2 -g
+WERROR ?=
+
+# What `make test` and its relatives pass on.
+MATCH ?= *
+PERM ?= default
+SEED ?=
+JOBS ?=
+
+# Messages have a fixed size and are cut on purpose.
+CC_WARNINGS := $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
+  -Wmissing-prototypes -Wvla $(CC_WARNINGS) $(if $(filter-out 0,$(WERROR)),-Werror)
+CPPFLAGS_ALL := -I. -Iinclude -D_GNU_SOURCE $(CPPFLAGS)
+CFLAGS_ALL := -std=c11 $(OPT) $(WARNINGS) -fPIC -fvisibility=hidden \
+  -fno-strict-aliasing -pthread $(CFLAGS)
+LDFLAGS_ALL := -pthread $(LDFLAGS)
+
+# lz4 and zstd go in statically, so that .load works on any machine. xxHash is
+# header-only (XXH_INLINE_ALL).
+CODECS := -l:liblz4.a -l:libzstd.a
+
+ENGINE := $(sort $(wildcard engine/*/*.c))
+EXT := $(sort $(wildcard ext/sqlite/*.c))
+HTTPD := $(sort $(wildcard ext/httpd/*.c))
+C_TESTS := $(sort $(wildcard test/c/*_test.c))
+# The rest of test/c: linked into the test build's extension.
+C_HELPERS := $(filter-out $(C_TESTS),$(sort $(wildcard test/c/*.c)))
+TIDY := $(sort $(wildcard include/*.h engine/*/*.[ch] ext/*/*.[ch] \
+  test/c/*.[ch] test/bench/*.[ch]))
+
+# ---- Packages ----------------------------------------------------------------
+
+BUILD_PACKAGES := gcc libc6-dev binutils libxxhash-dev liblz4-dev libzstd-dev \
+  libmicrohttpd-dev libjansson-dev libsqlite3-dev
+RUN_PACKAGES := sqlite3 tcl libsqlite3-tcl curl procps
+TEST_PACKAGES := strace clang-format
+CLANG_PACKAGES := clang
+BENCH_PACKAGES := librocksdb-dev liblmdb-dev
+
+# Only what the goals need is asked for.
+PACKAGES := $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+ifneq ($(findstring clang,$(CC)),)
+PACKAGES += $(CLANG_PACKAGES)
+endif
+DEPS := $(if $(filter run test asan tsan serve,$(MAKECMDGOALS)),deps)
+
+# $(call need_packages,names): quick and silent if all are there.
+define need_packages
+@missing=; for p in $(1); do \
+  case "$$(dpkg-query -W -f '$${Status}' $$p 2>/dev/null)" in \
+  *" installed") ;; *) missing="$$missing $$p" ;; esac; done; \
+if [ -n "$$missing" ]; then \
+  if ! command -v apt-get >/dev/null; then \
+    echo "This is no Debian: please install what these packages hold:" >&2; \
+    echo "  $$missing" >&2; exit 1; fi; \
+  if [ "$$(id -u)" != 0 ]; then \
+    echo "Packages are missing. As root, type:" >&2; \
+    echo "  apt-get install -y --no-install-recommends$$missing" >&2; \
+    exit 1; fi; \
+  echo "Installing:$$missing"; \
+  export DEBIAN_FRONTEND=noninteractive; \
+  apt-get update -qq && \
+  apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+.PHONY: deps bench-deps
+deps:
+	$(call need_packages,$(PACKAGES))
+bench-deps:
+	$(call need_packages,$(BUILD_PACKAGES) $(RUN_PACKAGES) $(BENCH_PACKAGES))
+
+# ---- One flavour: $(1) is its directory, $(2) its extra flags ----------------
+#
+# The objects depend on a file that holds the compiler and its flags, so that
+# CC=clang or WERROR=1 compiles again and nothing is mixed.
+
+define flavour
+$(1)/obj/%.o: %.c $(1)/obj/flags | $(DEPS)
+	@mkdir -p $$(@D)
+	$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $(2) -MMD -MP -c -o $$@ $$<
+
+$(1)/obj/flags: FORCE | $(DEPS)
+	@mkdir -p $$(@D)
+	@echo '$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL)' \
+	  >$$@.tmp; cmp -s $$@.tmp $$@ || cp $$@.tmp $$@; rm -f $$@.tmp
+
+$(1)/libstratakv.a: $(ENGINE:%.c=$(1)/obj/%.o)
+	@rm -f $$@
+	$$(AR) rcs $$@ $$^
+
+$(1)/libstratakv.so: $(ENGINE:%.c=$(1)/obj/%.o) build/lib.map
+	$$(CC) -shared $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ \
+	  $$(filter %.o,$$^) -Wl,-soname,libstratakv.so \
+	  -Wl,--version-script=build/lib.map $$(CODECS)
+
+$(1)/stratakvd: $(HTTPD:%.c=$(1)/obj/%.o) $(1)/libstratakv.a
+	$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
+	  -lmicrohttpd -ljansson
+
+-include $$(patsubst %.c,$(1)/obj/%.d,$(ENGINE) $(EXT) $(HTTPD) \
+  $(C_TESTS) $(C_HELPERS))
+endef
+
+# A test flavour's extension also holds test/c's helpers, with an entry point
+# of their own, so that they share engine and allocator with the table.
+define test_flavour
+$(call flavour,$(1),-DSKV_TEST $(2))
+
+$(1)/stratakv.so: $(ENGINE:%.c=$(1)/obj/%.o) $(EXT:%.c=$(1)/obj/%.o) \
+  $(C_HELPERS:%.c=$(1)/obj/%.o) build/test.map
+	$$(CC) -shared $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ \
+	  $$(filter %.o,$$^) -Wl,--version-script=build/test.map $$(CODECS)
+
+$(1)/c/%: $(1)/obj/test/c/%.o $(1)/libstratakv.a
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS)
+
+.SECONDARY: $(C_TESTS:%.c=$(1)/obj/%.o)
+.PHONY: all-$(1)
+all-$(1): $(1)/stratakv.so $(1)/stratakvd \
+  $(C_TESTS:test/c/%.c=$(1)/c/%)
+endef
+
+SANITIZE := -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+ASAN_FLAGS := $(SANITIZE) -fsanitize=address,undefined
+TSAN_FLAGS := $(SANITIZE) -fsanitize=thread
+
+$(eval $(call flavour,build,))
+$(eval $(call test_flavour,build/test,))
+$(eval $(call test_flavour,build/asan,$(ASAN_FLAGS)))
+$(eval $(call test_flavour,build/tsan,$(TSAN_FLAGS)))
+
+build/stratakv.so: $(ENGINE:%.c=build/obj/%.o) $(EXT:%.c=build/obj/%.o) \
+  build/ext.map
+	$(CC) -shared $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) \
+	  -Wl,--version-script=build/ext.map $(CODECS)
+
+# Who may be seen from outside. `local: *` is also what lets Debian's
+# libzstd.a, which is not position-independent, into a shared object.
+ENTRY := sqlite3_stratakv_init; stratakv_allow_root;
+build/ext.map: Makefile
+	@mkdir -p $(@D)
+	@echo '{ global: $(ENTRY) local: *; };' >$@
+build/test.map: Makefile
+	@mkdir -p $(@D)
+	@echo '{ global: $(ENTRY) sqlite3_skvtest_init; local: *; };' >$@
+build/lib.map: Makefile
+	@mkdir -p $(@D)
+	@echo '{ global: stratakv_*; local: *; };' >$@
+
+.PHONY: FORCE
+FORCE:
+
+# ---- Targets -------------------------------------------------------------------
+
+.PHONY: all release run serve test asan tsan lint format clean install help
+all: release all-build/test
+release: build/stratakv.so build/stratakvd build/libstratakv.a \
+  build/libstratakv.so
+
+INPUT ?= /var/lib/dpkg/status
+run: release | deps
+	@$(TCLSH) test/run_real.tcl "$(INPUT)"
+
+STORE ?= build/serve.strata
+ARGS ?=
+serve: release | deps
+	@mkdir -p $(dir $(STORE))
+	build/stratakvd $(ARGS) $(STORE)
+
+RUN_TESTS = CC="$(CC)" $(TCLSH) test/run.tcl -match '$(MATCH)' \
+  -perm '$(PERM)' -seed '$(SEED)' -jobs '$(JOBS)'
+
+test: all | deps
+	@$(RUN_TESTS) -build build/test
+
+# The suite in a sanitized build. tclsh and sqlite3 are ordinary programs:
+# the sanitizer's library is loaded before them.
+asan: release all-build/asan | deps
+	@$(RUN_TESTS) -build build/asan -sanitizer asan
+tsan: release all-build/tsan | deps
+	@$(RUN_TESTS) -build build/tsan -sanitizer tsan
+
+lint: all
+	@status=0; for f in $(sort $(wildcard test/lint/*.tcl)); do \
+	  CC="$(CC)" $(TCLSH) $$f || status=1; done; exit $$status
+
+format:
+	$(CLANG_FORMAT) -i $(TIDY)
+
+# ---- Benchmarks: PERFORMANCE sections 1 to 3; they never assert a speed --------
+
+BENCH_ENGINES := stratakv rocksdb lmdb sqlite
+BENCH_LIBS_stratakv := build/libstratakv.a $(CODECS)
+BENCH_LIBS_rocksdb := -lrocksdb
+BENCH_LIBS_lmdb := -llmdb
+BENCH_LIBS_sqlite := -lsqlite3
+BENCH_COMMON := $(addprefix build/bench/obj/,bench.o bench_util.o)
+
+build/bench/obj/%.o: test/bench/%.c build/obj/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+-include $(wildcard build/bench/obj/*.d)
+build/bench/obj/engine_rocksdb.o: CPPFLAGS_ALL += \
+  -DBENCH_ROCKSDB_VERSION='"$(shell dpkg-query -W -f '$${Version}' \
+  librocksdb-dev 2>/dev/null)"'
+
+$(BENCH_ENGINES:%=build/bench/bench-%): build/bench/bench-%: \
+  build/bench/obj/engine_%.o $(BENCH_COMMON) build/libstratakv.a
+	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) \
+	  $(BENCH_LIBS_$*) -lm
+build/bench/raw build/bench/seed build/bench/pause: build/bench/%: \
+  build/bench/obj/%.o build/bench/obj/bench_util.o build/libstratakv.a
+	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(CODECS) -lm
+
+.PHONY: bench bench-seed bench-large bench-pause
+bench: bench-deps | release
+	@$(MAKE) --no-print-directory build/bench/raw \
+	  $(BENCH_ENGINES:%=build/bench/bench-%)
+	@$(TCLSH) test/bench/bench.tcl $(ARGS)
+bench-seed: build/bench/seed
+	@build/bench/seed $(ARGS)
+bench-large: release
+	@$(TCLSH) test/bench/large.tcl $(ARGS)
+bench-pause: build/bench/pause
+	@build/bench/pause $(ARGS)
+
+# ---- The rest ------------------------------------------------------------------
+
+install: release
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(LIBDIR)' \
+	  '$(DESTDIR)$(PREFIX)/include'
+	install -m 755 build/stratakvd '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 build/stratakv.so build/libstratakv.so \
+	  build/libstratakv.a '$(DESTDIR)$(LIBDIR)'
+	install -m 644 include/stratakv.h '$(DESTDIR)$(PREFIX)/include'
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make             the extension, the daemon, the library, the test build'
+	@echo 'make deps        install the packages that are missing (Debian, as root)'
+	@echo 'make run         the main job on real data; INPUT=file, dpkg status format'
+	@echo 'make serve       the daemon; STORE=directory ARGS="--listen 127.0.0.1:8080"'
+	@echo 'make test        all tests; MATCH="wal*" PERM=default|tiny|nommap|nobackground'
+	@echo '                 SEED=7 JOBS=2 WERROR=1'
+	@echo 'make asan, tsan  the suite under the sanitizers'
+	@echo 'make lint        layers, symbols, headers, files, format; prints the figures'
+	@echo 'make format      clang-format'
+	@echo 'make bench       beside RocksDB, LMDB and SQLite; bench-deps installs them'
+	@echo 'make bench-seed  the original engine'"'"'s benchmark, beside its figures'
+	@echo 'make bench-large 5,000,000 rows by SQL: memory, disk, order'
+	@echo 'make bench-pause longest get and put while 1 GiB is compacted'
+	@echo 'make install     PREFIX=/usr/local DESTDIR='
+	@echo 'make clean       remove build/'

@@ -1,0 +1,205 @@
+/*
+ * Attaching to a store as one of its processes, and leaving it.
+ *
+ * ALIVE is held shared for life. Who gets it exclusively is alone and makes
+ * the shared page anew: creates, recovers, or opens what was closed cleanly.
+ * ATTACH serializes that, so that nobody sees a half-recovered store. A slot
+ * is claimed by locking its byte of LOCK; death frees it without a trace.
+ */
+#include <stdio.h>
+
+#include "engine/db/db.h"
+
+#define ATTACH_POLL_NS 200000u
+
+void skv_db_next_name(void *arg, skv_name *out) {
+  skv_db *db = arg;
+  uint64_t n = atomic_fetch_add_explicit(&db->tmp_count, 1,
+                                         memory_order_relaxed);
+  *out = (skv_name){SKV_NAME_TMP, n, db->slot, db->incarnation};
+}
+
+bool skv_slot_alive(skv_db *db, uint32_t slot) {
+  if (slot == db->slot) return true;
+  int rc = skv_store_lock(db->store, SKV_LOCK_SLOT + slot, SKV_EXCLUSIVE, NULL);
+  if (rc != STRATAKV_OK) return true; /* also when it cannot be known */
+  (void)skv_store_lock(db->store, SKV_LOCK_SLOT + slot, SKV_UNLOCK, NULL);
+  return false;
+}
+
+void skv_slot_describe(skv_db *db, uint32_t slot, char *text, size_t size) {
+  if (slot >= SKV_SLOTS) {
+    snprintf(text, size, "another process");
+    return;
+  }
+  skv_slot *s = &db->shared->slots[slot];
+  uint64_t words[2] = {skv_load(&s->program[0]), skv_load(&s->program[1])};
+  char program[17] = {0};
+  memcpy(program, words, 16);
+  for (char *p = program; *p; p++)
+    if (*p < ' ' || *p > '~') *p = '?'; /* the page is untrusted */
+  snprintf(text, size, "pid %u (%s)", skv_load(&s->pid), program);
+}
+
+static int attach_claim_slot(skv_db *db, skv_err *err) {
+  skv_shared *shared = db->shared;
+  for (uint32_t i = 0; i < SKV_SLOTS; i++) {
+    int rc = skv_store_lock(db->store, SKV_LOCK_SLOT + i, SKV_EXCLUSIVE, err);
+    if (rc == STRATAKV_BUSY) continue;
+    if (rc != STRATAKV_OK) return rc;
+    skv_slot *slot = &shared->slots[i];
+    char program[16] = {0};
+    uint64_t words[2];
+    db->env->program(db->env, program);
+    memcpy(words, program, 16);
+    db->slot = i;
+    db->incarnation = atomic_fetch_add(&shared->next_incarnation, 1) + 1;
+    skv_store_word(&slot->pinned_wal, 0);
+    skv_store_word(&slot->incarnation, db->incarnation);
+    skv_store_word(&slot->pid, db->env->pid(db->env));
+    skv_store_word(&slot->program[0], words[0]);
+    skv_store_word(&slot->program[1], words[1]);
+    atomic_fetch_and(&shared->requests, ~(UINT64_C(1) << i));
+    return STRATAKV_OK;
+  }
+  return SKV_ERROR(err, STRATAKV_BUSY, "%u processes have the store open",
+                   SKV_SLOTS);
+}
+
+/* Wait for a lock of LOCK; never while holding WRITE. */
+static int attach_lock(skv_db *db, unsigned which, int mode, uint64_t deadline,
+                       skv_err *err) {
+  for (;;) {
+    int rc = skv_store_lock(db->store, which, mode, err);
+    if (rc != STRATAKV_BUSY || db->env->now(db->env) >= deadline) return rc;
+    db->env->sleep(db->env, ATTACH_POLL_NS);
+  }
+}
+
+/* The others initialised the page before they let ATTACH go. */
+static int attach_join(skv_db *db, skv_err *err) {
+  uint8_t boot[16];
+  db->env->boot_id(db->env, boot);
+  uint64_t manifest;
+  int rc = skv_head_current(db->store, err, db->store_id, &manifest);
+  if (rc != STRATAKV_OK) return rc;
+  if (skv_load(&db->shared->magic) != SKV_SHARED_MAGIC ||
+      memcmp(db->shared->boot_id, boot, 16) != 0 ||
+      memcmp(db->shared->store_id, db->store_id, 16) != 0)
+    return SKV_ERROR(err, STRATAKV_CORRUPT,
+                     "SHARED is damaged; close the store everywhere");
+  if (skv_load(&db->shared->format) != SKV_FORMAT)
+    return SKV_ERROR(err, STRATAKV_NOTADB,
+                     "store format %u, this build reads up to %u",
+                     skv_load(&db->shared->format), SKV_FORMAT);
+  rc = attach_claim_slot(db, err);
+  return rc == STRATAKV_OK ? skv_head_adopt(db, err) : rc;
+}
+
+/* Alone with ALIVE exclusive: make the page from the files. */
+static int attach_alone(skv_db *db, bool create, skv_err *err) {
+  int probe;
+  int rc = skv_store_probe(db->store, err, &probe);
+  if (rc != STRATAKV_OK) return rc;
+  if (probe == SKV_PROBE_FOREIGN || (probe == SKV_PROBE_EMPTY && !create))
+    return SKV_ERROR(err, STRATAKV_CANTOPEN, "no store at \"%s\"",
+                     skv_store_info(db->store)->path);
+  return probe == SKV_PROBE_EMPTY ? skv_db_create(db, err)
+                                  : skv_db_recover(db, err);
+}
+
+/* A page of one's own, for a replay that nobody else sees (P7). */
+static int attach_private(skv_db *db, skv_err *err) {
+  db->is_private = true;
+  db->shared = skv_aligned(4096, SKV_SHARED_SIZE);
+  if (!db->shared) return skv_error_nomem(err);
+  memset(db->shared, 0, SKV_SHARED_SIZE);
+  return skv_db_recover(db, err);
+}
+
+static int attach_share(skv_db *db, bool create, bool alone, skv_err *err) {
+  void *page = NULL;
+  int rc = skv_store_shared(db->store, alone, false, err, &page);
+  if (rc != STRATAKV_OK) return rc;
+  db->shared = page;
+  rc = alone ? attach_alone(db, create, err) : attach_join(db, err);
+  if (rc == STRATAKV_OK)
+    rc = skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_SHARED, err);
+  return rc;
+}
+
+/* Under ATTACH: alone or not? A read-only handle joins a store that is in use
+ * and replays one that is not; PRIVATE keeps logs from being recycled under
+ * it, and is taken before the head is read. */
+static int attach_locked(skv_db *db, bool create, skv_err *err) {
+  int rc = skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, err);
+  bool alone = rc == STRATAKV_OK;
+  if (rc != STRATAKV_OK && rc != STRATAKV_BUSY) return rc;
+  if (alone && db->options.read_only) {
+    (void)skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_UNLOCK, NULL);
+    rc = skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_SHARED, err);
+    return rc == STRATAKV_OK ? attach_private(db, err) : rc;
+  }
+  rc = attach_share(db, create, alone, err);
+  if (rc != STRATAKV_OK)
+    (void)skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_UNLOCK, NULL);
+  return rc;
+}
+
+int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
+  uint64_t deadline =
+      db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
+  int rc = skv_store_lock_open(db->store, !db->options.read_only, err);
+  /* No LOCK, or not writable: nobody can be using it through this medium. */
+  if (rc != STRATAKV_OK)
+    return db->options.read_only ? attach_private(db, err) : rc;
+  rc = attach_lock(db, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, deadline, err);
+  if (rc == STRATAKV_BUSY)
+    return SKV_ERROR(err, STRATAKV_BUSY,
+                     "waited %u ms for another process to recover the store",
+                     timeout_ms);
+  if (rc != STRATAKV_OK) return rc;
+  rc = attach_locked(db, create, err);
+  (void)skv_store_lock(db->store, SKV_LOCK_ATTACH, SKV_UNLOCK, NULL);
+  return rc;
+}
+
+/* Last one out: everything synced, and the head says so. */
+static int detach_clean_build(void *arg, const skv_version *version,
+                              skv_buf *edit, skv_err *err) {
+  skv_db *db = arg;
+  SKV_UNUSED(err);
+  uint64_t tail = skv_load(&db->shared->tail);
+  if (version->clean != tail) skv_edit_clean(edit, tail);
+  return STRATAKV_OK;
+}
+
+static int detach_clean(skv_db *db, skv_err *err) {
+  int rc = skv_lead_begin(db, 1000, err);
+  if (rc != STRATAKV_OK) return rc;
+  rc = skv_write_acquire(db, 0, 0, err);
+  if (rc == STRATAKV_OK) rc = skv_append_sync(db, err);
+  if (rc == STRATAKV_OK) rc = skv_head_edit(db, detach_clean_build, db, err);
+  skv_lead_end(db);
+  return rc;
+}
+
+int skv_db_detach(skv_db *db, skv_err *err) {
+  int rc = STRATAKV_OK;
+  if (db->is_private) return rc;
+  if (db->state && !db->options.read_only && !skv_load(&db->shared->fence)) {
+    uint64_t deadline = db->env->now(db->env) + UINT64_C(1000000000);
+    rc = attach_lock(db, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, deadline, NULL);
+    if (rc == STRATAKV_OK) {
+      /* ATTACH is kept until LOCK is closed: a newcomer must not find ALIVE
+       * taken by someone who is already gone. */
+      if (skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, NULL) ==
+          STRATAKV_OK)
+        rc = detach_clean(db, err);
+    } else {
+      rc = STRATAKV_OK; /* others are attaching: they take care of it */
+    }
+  }
+  skv_write_release(db);
+  return rc; /* closing LOCK gives back the rest */
+}

@@ -1,0 +1,146 @@
+/*
+ * Compaction in slices (P17): pick, merge a slice, publish it, look again.
+ */
+#include "engine/db/db.h"
+
+/* Between pieces of work: a flush goes first, and a stop ends the slice. */
+static int compact_yield(void *arg) {
+  skv_db *db = arg;
+  skv_mutex_lock(&db->work_mutex);
+  bool stopping = db->stopping;
+  skv_mutex_unlock(&db->work_mutex);
+  if (stopping) return 1;
+  skv_mutex_lock(&db->state_mutex);
+  bool flush = db->state->version->wal_count > 1;
+  skv_mutex_unlock(&db->state_mutex);
+  bool did = flush;
+  while (did && skv_flush_oldest(db, &did, NULL) == STRATAKV_OK) {
+  }
+  return 0;
+}
+
+typedef struct compact_turn {
+  skv_db *db;
+  skv_products products;
+  skv_buf edit; /* what the slice removes and trims */
+  skv_plan *plan;
+} compact_turn;
+
+static bool compact_same(const skv_run *run, const skv_segref *ref) {
+  for (size_t i = 0; i < run->count; i++)
+    if (run->segs[i]->number == ref->number)
+      return skv_equal(run->segs[i]->trim, ref->trim);
+  return false;
+}
+
+static bool compact_still_there(const skv_version *version,
+                                const skv_segref *ref) {
+  if (ref->level != 0) return compact_same(&version->levels[ref->level], ref);
+  for (size_t r = 0; r < version->run_count; r++)
+    if (compact_same(&version->runs[r], ref)) return true;
+  return false;
+}
+
+/* Revalidate (P3): the inputs must be what they were. COMPACT keeps others
+ * from touching them, so anything else is our own mistake or damage. */
+static int compact_build(void *arg, const skv_version *version, skv_buf *edit,
+                         skv_err *err) {
+  compact_turn *turn = arg;
+  for (size_t i = 0; i < turn->plan->count; i++)
+    if (!compact_still_there(version, turn->plan->inputs[i]))
+      return SKV_ERROR(err, STRATAKV_BUSY, "compaction inputs changed");
+  skv_buf_append(edit, turn->edit.data, turn->edit.size);
+  uint64_t next = version->next_file;
+  int rc = skv_head_name(turn->db, &turn->products, turn->plan->level, 0, 0,
+                         &next, edit, err);
+  if (rc == STRATAKV_OK) skv_edit_next(edit, next);
+  return rc;
+}
+
+/* Moving a segment down: removed and added under the same number. */
+static int compact_move_build(void *arg, const skv_version *version,
+                              skv_buf *edit, skv_err *err) {
+  compact_turn *turn = arg;
+  for (size_t i = 0; i < turn->plan->count; i++) {
+    skv_segref *ref = turn->plan->inputs[i];
+    if (!compact_still_there(version, ref))
+      return SKV_ERROR(err, STRATAKV_BUSY, "compaction inputs changed");
+    skv_edit_remove(edit, ref->number);
+    skv_edit_seg(edit, ref->number, turn->plan->level, 0, ref->ingest_lsn,
+                 &ref->meta, ref->trim);
+  }
+  return STRATAKV_OK;
+}
+
+static int compact_slice(skv_db *db, const skv_version *version,
+                         skv_plan *plan, skv_err *err) {
+  compact_turn turn = {.db = db, .plan = plan};
+  if (plan->move)
+    return skv_head_edit(db, compact_move_build, &turn, err);
+  skv_job job;
+  bool done;
+  skv_job_init(db, &job);
+  job.yield = db->has_worker ? compact_yield : NULL;
+  int rc = skv_compact_slice(&job, version, plan, err, &turn.products,
+                             &turn.edit, &done);
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < turn.products.count; i++)
+    bytes += turn.products.list[i].meta.size;
+  if (rc == STRATAKV_OK) rc = skv_head_edit(db, compact_build, &turn, err);
+  if (rc == STRATAKV_OK) {
+    atomic_fetch_add(&db->counters.compactions, 1);
+    atomic_fetch_add(&db->counters.compact_bytes, bytes);
+    skv_products_clear(&turn.products);
+  } else {
+    skv_products_discard(db, &turn.products);
+  }
+  skv_buf_clear(&turn.edit);
+  return rc;
+}
+
+void skv_picker_limits_of(const skv_db *db, const skv_version *version,
+                          skv_picker_limits *limits) {
+  *limits = (skv_picker_limits){
+      .level0_runs = 4,
+      .level1_bytes = 64u << 20,
+      .fanout = 8,
+      .unflushed = version->wals[0].start};
+  if (db->options.wal_size < (64u << 20))
+    limits->level1_bytes = db->options.wal_size * 2;
+}
+
+static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
+  int rc = STRATAKV_OK;
+  if (db->state->version->pos < skv_load(&db->shared->head))
+    rc = skv_head_adopt(db, err);
+  if (rc != STRATAKV_OK) return rc;
+  skv_state *state = skv_state_ref(db);
+  skv_picker_limits limits;
+  skv_plan plan = {0};
+  skv_picker_limits_of(db, state->version, &limits);
+  rc = full ? skv_pick_full(state->version, &limits, err, &plan)
+            : skv_pick(state->version, &limits, err, &plan);
+  if (rc == STRATAKV_OK && plan.count > 0) {
+    rc = compact_slice(db, state->version, &plan, err);
+    *did = rc == STRATAKV_OK;
+  }
+  skv_plan_clear(&plan);
+  skv_state_unref(state);
+  if (*did) rc = skv_gc(db, err);
+  return rc;
+}
+
+/* One slice. *did false: nothing to do, or (BUSY) another process does it. */
+int skv_compact_step(skv_db *db, bool full, bool *did, skv_err *err) {
+  *did = false;
+  skv_mutex_lock(&db->compact_mutex);
+  int rc = skv_store_lock(db->store, SKV_LOCK_COMPACT, SKV_EXCLUSIVE, NULL);
+  if (rc == STRATAKV_OK) {
+    rc = compact_locked(db, full, did, err);
+    (void)skv_store_lock(db->store, SKV_LOCK_COMPACT, SKV_UNLOCK, NULL);
+  } else {
+    SKV_ERROR(err, rc, "another process is compacting");
+  }
+  skv_mutex_unlock(&db->compact_mutex);
+  return rc;
+}

@@ -1,0 +1,121 @@
+/*
+ * gc: the only code that deletes files of a store. It removes what the head
+ * does not name, by parsed name, in the store's directory, under HEAD: there,
+ * a numbered file that the head does not name is nobody's.
+ *
+ * Unnamed files belong to their creator while it lives (P4), and to an INGEST
+ * that is not finished: none can be while visible has reached the tail.
+ */
+#include "engine/db/db.h"
+
+void skv_gc_unnamed(skv_db *db, const skv_name *tmp) {
+  (void)skv_store_remove(db->store, tmp, NULL); /* ours; absent is fine */
+}
+
+typedef struct gc_pass {
+  skv_db *db;
+  const skv_version *version;
+  skv_name *doomed;
+  size_t count, capacity;
+} gc_pass;
+
+static bool gc_names_segment(const skv_version *version, uint64_t number) {
+  for (size_t r = 0; r < version->run_count; r++)
+    for (size_t i = 0; i < version->runs[r].count; i++)
+      if (version->runs[r].segs[i]->number == number) return true;
+  for (int level = 1; level < SKV_LEVELS; level++)
+    for (size_t i = 0; i < version->levels[level].count; i++)
+      if (version->levels[level].segs[i]->number == number) return true;
+  return false;
+}
+
+static bool gc_names_log(const skv_version *version, uint64_t number) {
+  for (size_t i = 0; i < version->wal_count; i++)
+    if (version->wals[i].number == number) return true;
+  /* Retired ones wait to be recycled, one at a time. */
+  return version->retired_count > 0 &&
+         version->retired[version->retired_count - 1] == number;
+}
+
+static bool gc_creator_lives(skv_db *db, const skv_name *name) {
+  if (name->slot == 0xff) return false; /* CURRENT's, and we hold HEAD */
+  if (name->slot >= SKV_SLOTS) return false;
+  if (skv_load(&db->shared->slots[name->slot].incarnation) !=
+      name->incarnation)
+    return false;
+  return skv_slot_alive(db, name->slot);
+}
+
+static bool gc_is_garbage(gc_pass *pass, const skv_name *name) {
+  const skv_version *version = pass->version;
+  switch (name->kind) {
+    case SKV_NAME_MANIFEST:
+      return name->number != skv_head_file(version->pos);
+    case SKV_NAME_WAL:
+      return !gc_names_log(version, name->number);
+    case SKV_NAME_SEG:
+      return !gc_names_segment(version, name->number);
+    case SKV_NAME_TMP:
+      return !gc_creator_lives(pass->db, name);
+    default:
+      return false;
+  }
+}
+
+static int gc_look(void *arg, const skv_name *name) {
+  gc_pass *pass = arg;
+  if (!gc_is_garbage(pass, name)) return 0;
+  if (pass->count == pass->capacity) {
+    size_t more = pass->capacity ? pass->capacity * 2 : 16;
+    skv_name *grown = skv_realloc(pass->doomed, more * sizeof *grown);
+    if (!grown) return 1; /* the rest next time */
+    pass->doomed = grown;
+    pass->capacity = more;
+  }
+  pass->doomed[pass->count++] = *name;
+  return 0;
+}
+
+/* Retired logs of which the file is gone, or is about to be. */
+static int gc_forget_build(void *arg, const skv_version *version,
+                           skv_buf *edit, skv_err *err) {
+  SKV_UNUSED(arg);
+  SKV_UNUSED(err);
+  for (size_t i = 0; i + 1 < version->retired_count; i++)
+    skv_edit_forget(edit, version->retired[i]);
+  return STRATAKV_OK;
+}
+
+static int gc_locked(skv_db *db, skv_err *err) {
+  /* Dead or alive first, then whether an INGEST is pending: a dead process
+   * begins none. */
+  if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
+    return STRATAKV_OK;
+  skv_state *state = skv_state_ref(db);
+  gc_pass pass = {.db = db, .version = state->version};
+  int rc = STRATAKV_OK;
+  if (state->version->pos == skv_load(&db->shared->head)) {
+    rc = skv_store_list(db->store, gc_look, &pass, err);
+    if (rc == 1) rc = STRATAKV_OK;
+  }
+  if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
+    pass.count = 0;
+  for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++)
+    rc = skv_store_remove(db->store, &pass.doomed[i], err);
+  skv_free(pass.doomed);
+  skv_state_unref(state);
+  return rc;
+}
+
+int skv_gc(skv_db *db, skv_err *err) {
+  int rc = STRATAKV_OK;
+  skv_mutex_lock(&db->state_mutex);
+  bool many = db->state->version->retired_count > 1;
+  skv_mutex_unlock(&db->state_mutex);
+  if (many) rc = skv_head_edit(db, gc_forget_build, NULL, err);
+  if (rc == STRATAKV_OK) rc = skv_head_lock(db, err);
+  if (rc != STRATAKV_OK) return rc;
+  rc = gc_locked(db, err);
+  skv_head_unlock(db);
+  return rc;
+}

@@ -1,0 +1,202 @@
+/*
+ * OWNERS: the database files that may open this store unasked (the SQL
+ * surface's trust rules).
+ *
+ * FILE  Text. Line 1: "stratakv-owners 1 CHECKSUM", 16 hexadecimal digits of
+ *   the checksum (seed 0) of everything behind that line. Then one
+ *   percent-encoded path a line: relative to the store's directory if the
+ *   database lies beneath the same parent, else canonical. At most 64 KiB.
+ *   Replaced as a whole. Damage is AUTH: nobody is listed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/db/handle.h"
+#include "engine/util/hash.h"
+
+#define OWNERS_NAME "OWNERS"
+#define OWNERS_LIMIT 65536u
+#define OWNERS_HEAD "stratakv-owners 1 "
+
+static bool owners_is_plain(uint8_t c) {
+  return c > ' ' && c < 0x7f && c != '%';
+}
+
+static void owners_encode(const char *path, skv_buf *line) {
+  for (const uint8_t *p = (const uint8_t *)path; *p; p++) {
+    char hex[4];
+    if (owners_is_plain(*p)) {
+      skv_buf_u8(line, *p);
+    } else {
+      snprintf(hex, sizeof hex, "%%%02X", *p);
+      skv_buf_append(line, hex, 3);
+    }
+  }
+  skv_buf_u8(line, '\n');
+}
+
+/* The name of an owner: relative to the store's parent directory when it lies
+ * beneath that, so that both can be moved together. */
+static int owners_name(skv_db *db, const char *owner, skv_err *err,
+                       skv_buf *line) {
+  char canonical[4096];
+  const char *store = skv_store_info(db->store)->path;
+  int rc = db->env->canonical(db->env, owner, err, canonical);
+  if (rc != STRATAKV_OK) return rc;
+  const char *slash = strrchr(store, '/');
+  size_t parent = slash ? (size_t)(slash - store) : 0;
+  if (strncmp(canonical, store, parent) == 0 && canonical[parent] == '/') {
+    skv_buf_append(line, "../", 3);
+    owners_encode(canonical + parent + 1, line);
+  } else {
+    owners_encode(canonical, line);
+  }
+  return line->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
+}
+
+/* The lines of OWNERS, empty if there is none; AUTH if it is damaged. */
+static int owners_read(skv_db *db, skv_err *err, skv_buf *lines) {
+  skv_buf bytes = {0};
+  size_t head = strlen(OWNERS_HEAD);
+  int rc = skv_store_read_file(db->store, OWNERS_NAME, OWNERS_LIMIT, err,
+                               &bytes);
+  if (rc == STRATAKV_NOTFOUND) return STRATAKV_OK;
+  if (rc != STRATAKV_OK && rc != STRATAKV_CORRUPT) return rc;
+  char want[18];
+  size_t body = head + 17;
+  bool ok = rc == STRATAKV_OK && bytes.size >= body &&
+            memcmp(bytes.data, OWNERS_HEAD, head) == 0;
+  if (ok) {
+    snprintf(want, sizeof want, "%016llx\n",
+             (unsigned long long)skv_checksum(bytes.data + body,
+                                              bytes.size - body, 0));
+    ok = memcmp(bytes.data + head, want, 17) == 0;
+  }
+  if (ok) skv_buf_append(lines, bytes.data + body, bytes.size - body);
+  skv_buf_clear(&bytes);
+  if (!ok)
+    return SKV_ERROR(err, STRATAKV_AUTH,
+                     "OWNERS in \"%s\" is damaged; DROP and CREATE the table "
+                     "(entries stay)", skv_store_info(db->store)->path);
+  return lines->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
+}
+
+/* The place of a line (newline included) among lines, or NULL. */
+static const uint8_t *owners_find(const skv_buf *lines, const skv_buf *line) {
+  const uint8_t *p = lines->data, *end = p ? p + lines->size : p;
+  while (p && p < end) {
+    const uint8_t *next = memchr(p, '\n', (size_t)(end - p));
+    size_t n = next ? (size_t)(next - p) + 1 : (size_t)(end - p);
+    if (n == line->size && memcmp(p, line->data, n) == 0) return p;
+    p += n;
+  }
+  return NULL;
+}
+
+static int owners_hex(int c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Whether the file that a line names still exists. */
+static bool owners_exists(skv_db *db, const uint8_t *line, size_t n) {
+  char path[8192], canonical[4096];
+  size_t at = 0;
+  if (n > 3 && memcmp(line, "../", 3) == 0)
+    at = (size_t)snprintf(path, sizeof path, "%s/",
+                          skv_store_info(db->store)->path);
+  for (size_t i = 0; i < n && line[i] != '\n' && at < sizeof path - 1; i++) {
+    int c = line[i];
+    if (c == '%' && i + 2 < n) {
+      c = owners_hex(line[i + 1]) << 4 | owners_hex(line[i + 2]);
+      i += 2;
+    }
+    path[at++] = (char)c;
+  }
+  path[at] = 0;
+  return db->env->canonical(db->env, path, NULL, canonical) == STRATAKV_OK;
+}
+
+/* Write OWNERS: the lines whose file exists, and one more. */
+static int owners_write(skv_db *db, const skv_buf *lines, const skv_buf *line,
+                        skv_err *err) {
+  skv_buf body = {0}, file = {0};
+  const uint8_t *p = lines->data, *end = p ? p + lines->size : p;
+  while (p && p < end) {
+    const uint8_t *next = memchr(p, '\n', (size_t)(end - p));
+    size_t n = next ? (size_t)(next - p) + 1 : (size_t)(end - p);
+    if (owners_exists(db, p, n)) skv_buf_append(&body, p, n);
+    p += n;
+  }
+  skv_buf_append(&body, line->data, line->size);
+  char head[64];
+  int n = snprintf(head, sizeof head, OWNERS_HEAD "%016llx\n",
+                   (unsigned long long)skv_checksum(body.data, body.size, 0));
+  skv_buf_append(&file, head, (size_t)n);
+  skv_buf_append(&file, body.data, body.size);
+  int rc = body.rc != STRATAKV_OK || file.rc != STRATAKV_OK
+               ? skv_error_nomem(err)
+               : STRATAKV_OK;
+  if (rc == STRATAKV_OK && file.size > OWNERS_LIMIT)
+    rc = SKV_ERROR(err, STRATAKV_FULL, "OWNERS is full (64 KiB)");
+  skv_name tmp;
+  skv_db_next_name(db, &tmp);
+  if (rc == STRATAKV_OK)
+    rc = skv_store_write_file(db->store, OWNERS_NAME, &tmp, file.data,
+                              file.size, err);
+  skv_buf_clear(&body);
+  skv_buf_clear(&file);
+  return rc;
+}
+
+static int owners_add(skv_db *db, const skv_buf *line, skv_err *err) {
+  skv_buf lines = {0};
+  int rc = skv_head_lock(db, err); /* one writer of OWNERS at a time */
+  if (rc != STRATAKV_OK) return rc;
+  rc = owners_read(db, err, &lines);
+  if (rc == STRATAKV_AUTH) { /* damaged: whoever executes CREATE starts anew */
+    skv_buf_clear(&lines);
+    rc = STRATAKV_OK;
+  }
+  if (rc == STRATAKV_OK && !owners_find(&lines, line))
+    rc = owners_write(db, &lines, line, err);
+  skv_head_unlock(db);
+  skv_buf_clear(&lines);
+  return rc;
+}
+
+/* Listed, and the directory is ours alone to write. */
+static int owners_require(skv_db *db, const char *owner, const skv_buf *line,
+                          skv_err *err) {
+  const skv_dir_info *info = skv_store_info(db->store);
+  skv_buf lines = {0};
+  int rc = owners_read(db, err, &lines);
+  bool listed = rc == STRATAKV_OK && owners_find(&lines, line) != NULL;
+  skv_buf_clear(&lines);
+  if (rc != STRATAKV_OK) return rc;
+  if (!listed)
+    return SKV_ERROR(err, STRATAKV_AUTH,
+                     "\"%s\" does not list \"%s\" in OWNERS; DROP and CREATE "
+                     "the table (entries stay), or SELECT "
+                     "stratakv_allow_root('%s')", info->path, owner,
+                     info->path);
+  if (info->owner != info->euid || (info->mode & 02) != 0)
+    return SKV_ERROR(err, STRATAKV_AUTH,
+                     "\"%s\" belongs to another user or is world-writable",
+                     info->path);
+  return STRATAKV_OK;
+}
+
+int skv_owners_apply(skv_db *db, const stratakv_options *options,
+                     skv_err *err) {
+  if (!options->owner || options->owner_mode == STRATAKV_OWNER_NONE)
+    return STRATAKV_OK;
+  skv_buf line = {0};
+  int rc = owners_name(db, options->owner, err, &line);
+  if (rc == STRATAKV_OK)
+    rc = options->owner_mode == STRATAKV_OWNER_ADD
+             ? owners_add(db, &line, err)
+             : owners_require(db, options->owner, &line, err);
+  skv_buf_clear(&line);
+  return rc;
+}

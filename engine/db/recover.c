@@ -1,0 +1,367 @@
+/*
+ * Making a store's state from its files, alone: creation, clean open, recovery.
+ *
+ * RECOVERY  finds where the newest log ends (L1), makes what it accepts
+ *   durable by writing it again (L4, P12), and goes on in a new log whose LSNs
+ *   lie beyond everything the old one could have held (L2, P10). It may be
+ *   killed and repeated at any point: until its one edit of the head is
+ *   durable nothing has changed.
+ *
+ * PRIVATE  replay (P7) does the same and writes nothing: the old log simply
+ *   ends where it ends.
+ */
+#include <stdio.h>
+
+#include "engine/db/db.h"
+
+/* ---- The shared page --------------------------------------------------- */
+
+/* What the last users left in the page, if this boot's (P7). */
+typedef struct recover_page {
+  bool known;
+  bool fenced;
+  uint64_t durable;
+} recover_page;
+
+static recover_page recover_read_page(skv_db *db) {
+  recover_page page = {0};
+  uint8_t boot[16];
+  db->env->boot_id(db->env, boot);
+  if (skv_load(&db->shared->magic) != SKV_SHARED_MAGIC ||
+      memcmp(db->shared->boot_id, boot, 16) != 0 ||
+      memcmp(db->shared->store_id, db->store_id, 16) != 0)
+    return page;
+  page.known = true;
+  page.fenced = skv_load(&db->shared->fence) != 0;
+  page.durable = skv_load(&db->shared->durable);
+  return page;
+}
+
+/* Begin the page: no magic until the state is complete. */
+static void recover_clear_page(skv_db *db) {
+  skv_shared *shared = db->shared;
+  uint64_t recoveries = skv_load(&shared->recoveries);
+  uint32_t incarnation = skv_load(&shared->next_incarnation);
+  skv_store_word(&shared->magic, 0);
+  memset((uint8_t *)shared + sizeof shared->magic, 0,
+         sizeof *shared - sizeof shared->magic);
+  db->env->boot_id(db->env, shared->boot_id);
+  memcpy(shared->store_id, db->store_id, 16);
+  skv_store_word(&shared->format, SKV_FORMAT);
+  skv_store_word(&shared->recoveries, recoveries + 1);
+  skv_store_word(&shared->next_incarnation, incarnation);
+}
+
+static void recover_publish(skv_db *db, uint64_t tail, uint32_t epoch) {
+  skv_shared *shared = db->shared;
+  skv_store_word(&shared->epoch, epoch);
+  skv_store_word(&shared->tail, tail);
+  skv_store_word(&shared->durable, tail);
+  skv_store_word(&shared->visible, tail);
+  skv_raise(&shared->head, db->head_end.pos);
+  skv_store_word(&shared->retired_wal, db->state->version->flushed_wal);
+  skv_store_word(&shared->magic, SKV_SHARED_MAGIC);
+}
+
+/* Incarnations must not repeat while files of dead ones may exist: begin
+ * beyond every one in a name. */
+static int recover_scan_name(void *arg, const skv_name *name) {
+  skv_db *db = arg;
+  if (name->kind == SKV_NAME_TMP && name->slot != 0xff &&
+      name->incarnation >= skv_load(&db->shared->next_incarnation) &&
+      name->incarnation < UINT32_MAX / 2)
+    skv_store_word(&db->shared->next_incarnation, name->incarnation + 1);
+  return 0;
+}
+
+static int recover_claim(skv_db *db, skv_err *err) {
+  int rc = skv_store_list(db->store, recover_scan_name, db, err);
+  if (rc != STRATAKV_OK) return rc;
+  /* Alone: slot 0 is free. */
+  rc = skv_store_lock(db->store, SKV_LOCK_SLOT, SKV_EXCLUSIVE, err);
+  if (rc != STRATAKV_OK) return rc;
+  skv_slot *slot = &db->shared->slots[0];
+  uint64_t words[2] = {0, 0};
+  char program[16] = {0};
+  db->env->program(db->env, program);
+  memcpy(words, program, 16);
+  db->slot = 0;
+  db->incarnation = atomic_fetch_add(&db->shared->next_incarnation, 1) + 1;
+  skv_store_word(&slot->incarnation, db->incarnation);
+  skv_store_word(&slot->pid, db->env->pid(db->env));
+  skv_store_word(&slot->program[0], words[0]);
+  skv_store_word(&slot->program[1], words[1]);
+  return rc;
+}
+
+/* ---- Creation ---------------------------------------------------------- */
+
+static uint64_t first_wal_size(const skv_db *db) {
+  uint64_t size = db->options.wal_size;
+  return size < SKV_FIRST_WAL ? size : SKV_FIRST_WAL;
+}
+
+/* A new log file: unnamed, then named and durable. */
+static int recover_new_log(skv_db *db, uint64_t number, uint64_t start,
+                           uint32_t prev, uint64_t size, skv_err *err) {
+  skv_name tmp;
+  skv_log *log = NULL;
+  skv_db_next_name(db, &tmp);
+  int rc = skv_log_create(db->store, &tmp, size, err, &log);
+  if (rc != STRATAKV_OK) return rc;
+  skv_wal_header header = {.number = number, .start = start, .prev = prev};
+  uint8_t bytes[SKV_WAL_HEADER];
+  memcpy(header.store_id, db->store_id, 16);
+  skv_wal_header_encode(&header, bytes);
+  rc = skv_log_publish(log, number, bytes, sizeof bytes, err);
+  skv_log_close(log);
+  return rc;
+}
+
+/* A new store: its log, its manifest, and last its CURRENT. */
+int skv_db_create(skv_db *db, skv_err *err) {
+  const uint64_t manifest = 1, wal = 2, start = 4096;
+  skv_version *version = NULL, *full = NULL;
+  skv_buf edit = {0}, bytes = {0};
+  skv_manifest_end end;
+
+  int rc = db->env->random(db->env, db->store_id, 16, err);
+  if (rc != STRATAKV_OK) return rc;
+  recover_clear_page(db);
+  rc = recover_claim(db, err);
+  if (rc == STRATAKV_OK)
+    rc = recover_new_log(db, wal, start, 0, first_wal_size(db), err);
+  if (rc == STRATAKV_OK)
+    rc = skv_version_new(&db->tree, db->store_id, err, &version);
+  if (rc != STRATAKV_OK) goto out;
+  skv_edit_next(&edit, 3);
+  skv_edit_wal(&edit, wal, start, first_wal_size(db));
+  skv_manifest_encode(db->store_id, manifest, skv_buf_bytes(&edit), &bytes,
+                      &end);
+  rc = edit.rc != STRATAKV_OK || bytes.rc != STRATAKV_OK ? skv_error_nomem(err)
+                                                         : STRATAKV_OK;
+  if (rc == STRATAKV_OK)
+    rc = skv_version_apply(&db->tree, version, skv_buf_bytes(&edit), end.pos,
+                           true, err, &full);
+  if (rc == STRATAKV_OK)
+    rc = skv_head_replace(db->store, db->store_id, manifest, bytes.data,
+                          bytes.size, err);
+  if (rc == STRATAKV_OK)
+    rc = db->env->dir_sync_parent(skv_store_dir(db->store), err);
+  if (rc != STRATAKV_OK) goto out;
+  rc = skv_state_install(db, full, err);
+  full = NULL;
+  if (rc != STRATAKV_OK) goto out;
+  db->head_end = end;
+  recover_publish(db, start, 1);
+out:
+  skv_version_unref(version);
+  skv_version_unref(full);
+  skv_buf_clear(&edit);
+  skv_buf_clear(&bytes);
+  return rc;
+}
+
+/* ---- Recovery ---------------------------------------------------------- */
+
+/* The end of the newest log. */
+typedef struct recover_end {
+  skv_wal_place place;   /* behind its last record */
+  skv_wal_record last;   /* that record; type 0 if there is none */
+  skv_wal_record ingest; /* INGEST at the end, with or without SEAL; or 0 */
+  uint64_t tail;         /* LSN of the end */
+} recover_end;
+
+/* Read the newest log to its end (L1). `least`: it cannot end below (a clean
+ * close, or what the page says was synced); 0 if not known. */
+static int recover_find_end(skv_memlog *log, uint64_t least, skv_err *err,
+                            recover_end *out) {
+  const uint8_t *bytes = skv_log_bytes(log->log);
+  uint64_t size = skv_log_size(log->log);
+  skv_name wal = {SKV_NAME_WAL, log->number, 0, 0};
+  char name[SKV_NAME_SIZE];
+  skv_name_format(&wal, name);
+  memset(out, 0, sizeof *out);
+  out->place = (skv_wal_place){.seed = skv_wal_seed(&log->header),
+                               .offset = SKV_WAL_HEADER,
+                               .prev = log->header.prev,
+                               .epoch = 0};
+  skv_wal_record record;
+  while (out->last.type != SKV_RECORD_SEAL &&
+         skv_wal_read(bytes, size, true, &out->place, &record)) {
+    out->last = record;
+    if (record.type == SKV_RECORD_INGEST)
+      out->ingest = record;
+    else if (record.type != SKV_RECORD_SEAL)
+      out->ingest.type = 0;
+  }
+  out->tail = skv_wal_lsn(log->start, out->place.offset);
+  if (out->tail < least)
+    return skv_error_corrupt(err, name, out->place.offset,
+                             "synced record is damaged");
+  uint64_t at;
+  if (out->last.type != SKV_RECORD_SEAL &&
+      skv_wal_proof_of_damage(bytes, size, log->start, &out->place, &at))
+    return skv_error_corrupt(err, name, out->place.offset,
+                             "record before a synced one is damaged");
+  return STRATAKV_OK;
+}
+
+/* L4, P12: write the accepted bytes from `from` on again, and sync them. */
+static int recover_rewrite(skv_memlog *log, uint64_t from, uint64_t end,
+                           skv_err *err) {
+  enum { CHUNK = 1 << 20 };
+  int rc = STRATAKV_OK;
+  from &= ~UINT64_C(4095);
+  uint8_t *copy = skv_malloc(CHUNK);
+  if (!copy) return skv_error_nomem(err);
+  while (rc == STRATAKV_OK && from < end) {
+    uint64_t n = end - from < CHUNK ? end - from : CHUNK;
+    memcpy(copy, skv_log_bytes(log->log) + from, n);
+    rc = skv_log_write(log->log, from, copy, n, true, err);
+    from += n;
+  }
+  skv_free(copy);
+  if (rc == STRATAKV_OK) rc = skv_log_sync(log->log, err);
+  return rc;
+}
+
+/* The edit that ends the old log and begins the next. */
+typedef struct recover_turn {
+  skv_db *db;
+  skv_memlog *log;
+  recover_end *end;
+  uint64_t start; /* LSN of the next log */
+} recover_turn;
+
+static int recover_build(void *arg, const skv_version *version, skv_buf *edit,
+                         skv_err *err) {
+  recover_turn *turn = arg;
+  uint64_t number = version->next_file;
+  uint64_t size = first_wal_size(turn->db);
+  int rc = recover_new_log(turn->db, number, turn->start,
+                           (uint32_t)turn->end->last.checksum, size, err);
+  if (rc != STRATAKV_OK) return rc;
+  skv_edit_end(edit, turn->log->number, turn->end->tail);
+  skv_edit_wal(edit, number, turn->start, size);
+  skv_edit_next(edit, number + 1);
+  return STRATAKV_OK;
+}
+
+/* Finish the INGEST that the log ends with. If its files are gone it was never
+ * acknowledged, and gc of a survivor took them: the log ends before it. */
+static int recover_ingest(skv_db *db, skv_memlog *log, recover_end *end,
+                          skv_err *err) {
+  if (end->ingest.type == 0) return STRATAKV_OK;
+  uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
+  int rc = skv_ingest_finish(db, end->ingest.payload, lsn, err);
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  end->tail = lsn;
+  return STRATAKV_OK;
+}
+
+/* After an unclean end: make the accepted part durable and turn to a new log
+ * (P10: beyond everything the old one could have held). */
+static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
+                           const recover_page *page, skv_err *err) {
+  uint64_t from = SKV_WAL_HEADER;
+  if (page->known && !page->fenced)
+    from = skv_memlog_limit(log, page->durable);
+  int rc = recover_rewrite(log, from, end->place.offset, err);
+  if (rc != STRATAKV_OK) return rc;
+
+  uint32_t epoch = end->place.epoch + 1;
+  recover_publish(db, end->tail, epoch);
+  skv_write_adopt_alone(db, log, &end->place, end->last.type);
+  rc = recover_ingest(db, log, end, err);
+  if (rc != STRATAKV_OK) return rc;
+  skv_memlog *active = db->state->logs[db->state->log_count - 1];
+  uint64_t start = active->start;
+  if (active == log) { /* no ingest turned to a new log */
+    start = skv_wal_lsn(log->start, skv_log_size(log->log));
+    recover_turn turn = {db, log, end, start};
+    rc = skv_head_edit(db, recover_build, &turn, err);
+    if (rc != STRATAKV_OK) return rc;
+    active = db->state->logs[db->state->log_count - 1];
+  }
+  skv_wal_place place = {.seed = skv_wal_seed(&active->header),
+                         .offset = SKV_WAL_HEADER,
+                         .prev = active->header.prev,
+                         .epoch = epoch};
+  skv_write_adopt_alone(db, active, &place, 0);
+  recover_publish(db, start, epoch);
+  return STRATAKV_OK;
+}
+
+/* A clean mark is good for one opening: from here on an unclean end must turn
+ * to a new log, or an LSN could be used twice (P10). */
+static int recover_void_clean(void *arg, const skv_version *version,
+                              skv_buf *edit, skv_err *err) {
+  SKV_UNUSED(arg);
+  SKV_UNUSED(err);
+  skv_edit_next(edit, version->next_file);
+  return STRATAKV_OK;
+}
+
+/* After a fence the kernel may hold as clean what never reached the disk, in
+ * older logs too: everything goes into new files before anyone sees it. */
+static int recover_after_fence(skv_db *db, skv_err *err) {
+  bool did = true;
+  int rc = STRATAKV_OK;
+  while (rc == STRATAKV_OK && did && db->state->log_count > 1)
+    rc = skv_flush_oldest(db, &did, err);
+  return rc;
+}
+
+static int recover_load(skv_db *db, skv_err *err) {
+  uint64_t file;
+  skv_version *version = NULL;
+  int rc = skv_head_current(db->store, err, db->store_id, &file);
+  if (rc == STRATAKV_OK)
+    rc = skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL, 0, err,
+                           &db->head_end, &version);
+  if (rc == STRATAKV_NOTFOUND)
+    rc = SKV_ERROR(err, STRATAKV_CORRUPT,
+                   "a file that CURRENT or the manifest names is missing");
+  if (rc != STRATAKV_OK) return rc;
+  if (version->wal_count == 0) {
+    skv_version_unref(version);
+    return SKV_ERROR(err, STRATAKV_CORRUPT, "the manifest names no log");
+  }
+  return skv_state_install(db, version, err);
+}
+
+int skv_db_recover(skv_db *db, skv_err *err) {
+  /* The store id is needed to judge the page, the page is cleared before the
+   * state is loaded: memlogs pin through it. */
+  uint64_t file;
+  int rc = skv_head_current(db->store, err, db->store_id, &file);
+  if (rc != STRATAKV_OK) return rc;
+  recover_page page = recover_read_page(db);
+  recover_clear_page(db);
+  if (!db->is_private) rc = recover_claim(db, err);
+  if (rc == STRATAKV_OK) rc = recover_load(db, err);
+  if (rc != STRATAKV_OK) return rc;
+
+  skv_state *state = db->state;
+  skv_memlog *log = state->logs[state->log_count - 1];
+  uint64_t clean = state->version->clean;
+  uint64_t least = clean;
+  if (page.known && !page.fenced && page.durable > least &&
+      page.durable <= skv_wal_lsn(log->start, skv_log_size(log->log)))
+    least = page.durable;
+  recover_end end;
+  rc = recover_find_end(log, least, err, &end);
+  if (rc != STRATAKV_OK) return rc;
+  if (db->is_private || (clean != 0 && end.tail == clean && !page.fenced)) {
+    recover_publish(db, end.tail, end.place.epoch + 1);
+    if (db->is_private) return STRATAKV_OK;
+    skv_write_adopt_alone(db, log, &end.place, end.last.type);
+    return skv_head_edit(db, recover_void_clean, NULL, err);
+  }
+  skv_memlog_ref(log);
+  rc = recover_unclean(db, log, &end, &page, err);
+  skv_memlog_unref(log);
+  if (rc == STRATAKV_OK && page.fenced) rc = recover_after_fence(db, err);
+  return rc;
+}

@@ -1,0 +1,83 @@
+/*
+ * The shared page: the only memory that processes share. Plain atomic words;
+ * nothing in it points anywhere or can be half-updated.
+ *
+ * FILE  SHARED, 16 KiB, mapped by every attached process. Offsets as in the
+ *   struct below; each group has a cache line of its own.
+ *
+ * TRUST  It is meaningful only while someone holds ALIVE, and only if magic,
+ *   boot id and store id are those expected (P7). Values read from it are
+ *   checked against the version before they are used. The process that gets
+ *   ALIVE exclusively writes it anew.
+ *
+ * ORDER  A writer of the log publishes tail, then (synced) durable, then
+ *   visible; a writer of the head publishes head before any LSN that needs it
+ *   becomes visible. Loads acquire, stores release.
+ */
+#ifndef SKV_DB_SHARED_H
+#define SKV_DB_SHARED_H
+
+#include <stdatomic.h>
+
+#include "engine/store/store.h"
+
+#define SKV_SLOTS 64 /* processes that can have one store open at a time */
+
+/* One attached process. It is alive while its byte SKV_LOCK_SLOT + i of LOCK
+ * is locked; the rest is only believed then. */
+typedef struct skv_slot {
+  _Atomic uint32_t pid;         /* for messages only */
+  _Atomic uint32_t incarnation; /* in the names of its unnamed files */
+  _Atomic uint64_t pinned_wal;  /* oldest log that it maps, 0: none (P1) */
+  _Atomic uint64_t program[2];  /* its name, for messages */
+  uint8_t unused[96];
+} skv_slot;
+
+typedef struct skv_shared {
+  _Atomic uint64_t magic; /* SKV_SHARED_MAGIC, written last */
+  _Atomic uint32_t format;
+  _Atomic uint32_t next_incarnation;
+  uint8_t boot_id[16];
+  uint8_t store_id[16];
+  _Atomic uint64_t recoveries; /* P7: grows with every initialisation */
+  _Atomic uint32_t fence;      /* 1: a sync failed; read-only until all close */
+  uint32_t unused0;
+
+  _Alignas(64) _Atomic uint64_t tail; /* end of the last appended record */
+  _Alignas(64) _Atomic uint64_t durable; /* everything below is synced */
+  _Alignas(64) _Atomic uint64_t visible; /* readers see everything below */
+  _Alignas(64) _Atomic uint64_t head;    /* skv_head_pos of the last edit */
+  _Atomic uint64_t retired_wal; /* no log up to this number is needed (P1) */
+
+  _Alignas(64) _Atomic uint32_t epoch; /* of the holder of WRITE (P11) */
+  _Atomic uint32_t owner;  /* slot + 1 of the holder of WRITE; left when it
+                              dies: the next holder knows by it */
+  _Atomic uint64_t wal_entries; /* entries in the active log, about */
+  _Alignas(64) _Atomic uint64_t requests; /* bit per slot: wants WRITE (P14) */
+  _Atomic uint32_t request_word; /* changes with every request: wait/wake */
+  _Atomic uint32_t release_word; /* changes when WRITE is given back */
+  _Atomic uint32_t work_word;    /* changes with every edit: wait/wake */
+
+  _Alignas(4096) skv_slot slots[SKV_SLOTS];
+} skv_shared;
+
+_Static_assert(sizeof(skv_slot) == 128, "slot layout");
+_Static_assert(offsetof(skv_shared, slots) == 4096, "shared page layout");
+_Static_assert(sizeof(skv_shared) <= SKV_SHARED_SIZE, "shared page size");
+
+#define SKV_SHARED_MAGIC UINT64_C(0x314d485354415254) /* "TRATSHM1" */
+
+#define skv_load(p) atomic_load_explicit((p), memory_order_acquire)
+#define skv_store_word(p, v) \
+  atomic_store_explicit((p), (v), memory_order_release)
+
+/* Raise *word to at least value. */
+static inline void skv_raise(_Atomic uint64_t *word, uint64_t value) {
+  uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+  while (old < value &&
+         !atomic_compare_exchange_weak_explicit(
+             word, &old, value, memory_order_release, memory_order_relaxed)) {
+  }
+}
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * States, views and logs: what readers hold.
+ *
+ * A state is a version with this process's indexes over its unflushed logs.
+ * It is immutable and counted; a cursor or snapshot that holds one keeps the
+ * files of its moment, whatever flush, compaction and gc do (P1, P2).
+ */
+#include <stdlib.h>
+
+#include "engine/db/db.h"
+
+/* ---- Logs -------------------------------------------------------------- */
+
+skv_memlog *skv_memlog_ref(skv_memlog *log) {
+  atomic_fetch_add_explicit(&log->refs, 1, memory_order_relaxed);
+  return log;
+}
+
+void skv_pin_update(skv_db *db) {
+  uint64_t oldest = db->opening;
+  for (skv_memlog *log = db->logs; log; log = log->next)
+    if (oldest == 0 || log->number < oldest) oldest = log->number;
+  if (!db->is_private)
+    skv_store_word(&db->shared->slots[db->slot].pinned_wal, oldest);
+}
+
+static void memlog_free(skv_memlog *log) {
+  skv_mem_unref(log->mem);
+  skv_log_close(log->log);
+  skv_free(log);
+}
+
+void skv_memlog_unref(skv_memlog *log) {
+  if (!log) return;
+  skv_db *db = log->db;
+  /* The list does not count: the last reference leaves under its mutex. */
+  skv_mutex_lock(&db->state_mutex);
+  bool last = atomic_fetch_sub_explicit(&log->refs, 1,
+                                        memory_order_acq_rel) == 1;
+  if (last) {
+    skv_memlog **at = &db->logs;
+    while (*at && *at != log) at = &(*at)->next;
+    if (*at) *at = log->next;
+  }
+  skv_mutex_unlock(&db->state_mutex);
+  if (!last) return;
+  memlog_free(log);
+  skv_mutex_lock(&db->state_mutex);
+  skv_pin_update(db);
+  skv_mutex_unlock(&db->state_mutex);
+}
+
+uint64_t skv_memlog_limit(const skv_memlog *log, uint64_t lsn) {
+  uint64_t end = skv_load(&log->end);
+  if (end != 0 && lsn > end) lsn = end;
+  uint64_t size = skv_log_size(log->log);
+  if (lsn <= log->start) return SKV_WAL_HEADER;
+  if (lsn - log->start > size - SKV_WAL_HEADER) return size;
+  return skv_wal_offset(log->start, lsn);
+}
+
+/* Map log `info`. P1: the pin comes first, and holds if the log is not retired
+ * after it was published. */
+static int memlog_open(skv_db *db, const skv_wal_info *info, skv_err *err,
+                       skv_memlog **out) {
+  *out = NULL;
+  skv_mutex_lock(&db->state_mutex);
+  db->opening = info->number;
+  skv_pin_update(db);
+  skv_mutex_unlock(&db->state_mutex);
+  atomic_thread_fence(memory_order_seq_cst);
+  if (!db->is_private &&
+      skv_load(&db->shared->retired_wal) >= info->number)
+    return STRATAKV_NOTFOUND;
+  int rc = STRATAKV_OK;
+  char name[SKV_NAME_SIZE];
+  skv_name wal = {SKV_NAME_WAL, info->number, 0, 0};
+  skv_name_format(&wal, name);
+  skv_memlog *log = skv_new(sizeof *log, &rc);
+  if (rc != STRATAKV_OK) return skv_error_nomem(err);
+  atomic_init(&log->refs, 1);
+  log->db = db;
+  log->number = info->number;
+  log->start = info->start;
+  atomic_init(&log->end, info->end);
+  rc = skv_log_open(db->store, info->number, !db->is_private, err, &log->log);
+  if (rc != STRATAKV_OK) goto out;
+  rc = skv_wal_header_decode(skv_log_bytes(log->log), skv_log_size(log->log),
+                             name, err, &log->header);
+  if (rc != STRATAKV_OK) goto out;
+  if (log->header.number != info->number || log->header.start != info->start ||
+      memcmp(log->header.store_id, db->store_id, 16) != 0 ||
+      skv_log_size(log->log) != info->size) {
+    rc = skv_error_corrupt(err, name, 0, "header is of another log");
+    goto out;
+  }
+  rc = skv_mem_new_log(skv_log_bytes(log->log), skv_log_size(log->log),
+                       &log->header, name, err, &log->mem);
+out:
+  if (rc != STRATAKV_OK) {
+    memlog_free(log);
+    return rc;
+  }
+  *out = log;
+  return rc;
+}
+
+/* The log of `info`: the one we have, or opened. head_mutex held. */
+static int memlog_get(skv_db *db, const skv_wal_info *info, skv_err *err,
+                      skv_memlog **out) {
+  skv_mutex_lock(&db->state_mutex);
+  skv_memlog *log = db->logs;
+  while (log && log->number != info->number) log = log->next;
+  if (log) {
+    skv_memlog_ref(log);
+    if (info->end != 0) skv_store_word(&log->end, info->end);
+  }
+  skv_mutex_unlock(&db->state_mutex);
+  *out = log;
+  if (log) return STRATAKV_OK;
+  int rc = memlog_open(db, info, err, out);
+  skv_mutex_lock(&db->state_mutex);
+  if (rc == STRATAKV_OK) {
+    (*out)->next = db->logs;
+    db->logs = *out;
+  }
+  db->opening = 0;
+  skv_pin_update(db);
+  skv_mutex_unlock(&db->state_mutex);
+  return rc;
+}
+
+/* ---- States ------------------------------------------------------------ */
+
+static uint64_t source_place(const skv_source *source) {
+  return source->log ? source->log->start : source->run->id;
+}
+
+/* INV-5: descending LSN; a log and an ingested run never begin alike. */
+static int source_compare(const void *a, const void *b) {
+  uint64_t x = source_place(a), y = source_place(b);
+  return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int state_sources(skv_state *state, skv_err *err) {
+  skv_version *version = state->version;
+  size_t most = state->log_count + version->run_count + SKV_LEVELS;
+  state->sources = skv_calloc(most, sizeof *state->sources);
+  if (!state->sources) return skv_error_nomem(err);
+  size_t n = 0;
+  for (size_t i = 0; i < state->log_count; i++)
+    state->sources[n++].log = state->logs[i];
+  for (size_t i = 0; i < version->run_count; i++)
+    state->sources[n++].run = &version->runs[i];
+  qsort(state->sources, n, sizeof *state->sources, source_compare);
+  for (size_t i = 1; i < SKV_LEVELS; i++)
+    if (version->levels[i].count > 0)
+      state->sources[n++].run = &version->levels[i];
+  state->source_count = n;
+  return STRATAKV_OK;
+}
+
+static void state_free(skv_state *state) {
+  for (size_t i = 0; i < state->log_count; i++)
+    skv_memlog_unref(state->logs[i]);
+  skv_free(state->logs);
+  skv_free(state->sources);
+  skv_version_unref(state->version);
+  skv_free(state);
+}
+
+skv_state *skv_state_share(skv_state *state) {
+  atomic_fetch_add_explicit(&state->refs, 1, memory_order_relaxed);
+  return state;
+}
+
+void skv_state_unref(skv_state *state) {
+  if (state && atomic_fetch_sub_explicit(&state->refs, 1,
+                                         memory_order_acq_rel) == 1)
+    state_free(state);
+}
+
+int skv_state_install(skv_db *db, skv_version *version, skv_err *err) {
+  int rc = STRATAKV_OK;
+  skv_state *state = skv_new(sizeof *state, &rc);
+  if (rc != STRATAKV_OK) {
+    skv_version_unref(version);
+    return skv_error_nomem(err);
+  }
+  atomic_init(&state->refs, 1);
+  state->db = db;
+  state->version = version;
+  state->logs = skv_calloc(version->wal_count + 1, sizeof *state->logs);
+  if (!state->logs) rc = skv_error_nomem(err);
+  for (size_t i = 0; rc == STRATAKV_OK && i < version->wal_count; i++) {
+    rc = memlog_get(db, &version->wals[i], err, &state->logs[i]);
+    if (rc == STRATAKV_OK) state->log_count = i + 1;
+  }
+  if (rc == STRATAKV_OK) rc = state_sources(state, err);
+  if (rc != STRATAKV_OK) {
+    state_free(state);
+    return rc;
+  }
+  skv_mutex_lock(&db->state_mutex);
+  skv_state *old = db->state;
+  db->state = state;
+  skv_mutex_unlock(&db->state_mutex);
+  skv_state_unref(old);
+  return STRATAKV_OK;
+}
+
+skv_state *skv_state_ref(skv_db *db) {
+  skv_mutex_lock(&db->state_mutex);
+  skv_state *state = skv_state_share(db->state);
+  skv_mutex_unlock(&db->state_mutex);
+  return state;
+}
+
+/* ---- Views ------------------------------------------------------------- */
+
+/* Visible, checked against what the version says is possible: the shared page
+ * is untrusted. */
+static int view_check(const skv_state *state, uint64_t lsn, skv_err *err) {
+  const skv_memlog *last = state->logs[state->log_count - 1];
+  uint64_t size = skv_log_size(last->log);
+  if (lsn >= last->start && lsn - last->start <= size - SKV_WAL_HEADER &&
+      lsn % 8 == 0)
+    return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_CORRUPT,
+                   "SHARED: visible LSN %llu is outside the active log",
+                   (unsigned long long)lsn);
+}
+
+int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
+  for (;;) {
+    skv_head_pos head = skv_load(&db->shared->head);
+    skv_state *state = skv_state_ref(db);
+    if (state->version->pos < head) {
+      skv_state_unref(state);
+      int rc = skv_head_adopt(db, err);
+      if (rc != STRATAKV_OK) return rc;
+      continue;
+    }
+    uint64_t lsn = skv_load(&db->shared->visible);
+    if (skv_load(&db->shared->head) <= state->version->pos) { /* P2 */
+      int rc = view_check(state, lsn, err);
+      if (rc != STRATAKV_OK) {
+        skv_state_unref(state);
+        return rc;
+      }
+      out->state = state;
+      out->lsn = lsn;
+      return STRATAKV_OK;
+    }
+    skv_state_unref(state);
+  }
+}
+
+void skv_view_release(skv_view *view) {
+  skv_state_unref(view->state);
+  view->state = NULL;
+}

@@ -1,0 +1,229 @@
+/*
+ * The background: a worker that flushes, compacts, prepares logs and collects
+ * garbage, and a syncer that syncs for `normal`, lets a kept WRITE lapse, gives
+ * it to who asks, and undoes a forgotten prepare. The syncer never waits for
+ * the worker (P14).
+ */
+#include "engine/db/db.h"
+
+#define WORK_RETRY_NS 20000000u /* another process holds FLUSH or COMPACT */
+#define SYNCER_TICK_NS 20000000u
+#define SYNCER_REST_NS UINT64_C(3600000000000)
+
+/* ---- Work -------------------------------------------------------------- */
+
+void skv_work_ask(skv_db *db) {
+  skv_mutex_lock(&db->work_mutex);
+  db->work_asked++;
+  skv_cond_signal(&db->work_cond);
+  skv_mutex_unlock(&db->work_mutex);
+}
+
+void skv_work_progress(skv_db *db) {
+  skv_mutex_lock(&db->work_mutex);
+  db->progress++;
+  skv_cond_broadcast(&db->progress_cond);
+  skv_mutex_unlock(&db->work_mutex);
+}
+
+/* The next rotation should find its log ready. */
+static void work_prepare_log(skv_db *db) {
+  skv_mutex_lock(&db->work_mutex);
+  bool have = db->next_log != NULL;
+  skv_mutex_unlock(&db->work_mutex);
+  if (have) return;
+  skv_log *log = NULL;
+  skv_name name;
+  uint64_t free_bytes = 0;
+  if (skv_store_free_space(db->store, NULL, &free_bytes) != STRATAKV_OK ||
+      free_bytes < db->options.wal_size + SKV_DISK_RESERVE)
+    return;
+  if (skv_log_obtain(db, db->options.wal_size, NULL, &log, &name) !=
+      STRATAKV_OK)
+    return;
+  skv_mutex_lock(&db->work_mutex);
+  db->next_log = log;
+  db->next_log_name = name;
+  skv_mutex_unlock(&db->work_mutex);
+}
+
+/* Does the active log get full soon? Small stores never need a second log. */
+static bool work_wants_log(skv_db *db) {
+  skv_mutex_lock(&db->state_mutex);
+  skv_memlog *log = db->state->logs[db->state->log_count - 1];
+  uint64_t used = skv_memlog_limit(log, skv_load(&db->shared->tail));
+  uint64_t size = skv_log_size(log->log);
+  skv_mutex_unlock(&db->state_mutex);
+  return used > size / 4;
+}
+
+/* One round: true if there may be more at once. */
+static bool work_round(skv_db *db, bool *blocked) {
+  bool flushed = false, compacted = false;
+  *blocked = false;
+  if (skv_load(&db->shared->fence)) return false;
+  if (db->state->version->pos < skv_load(&db->shared->head) &&
+      skv_head_adopt(db, NULL) != STRATAKV_OK)
+    return false;
+  if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *blocked = true;
+  if (flushed) skv_gc(db, NULL);
+  if (work_wants_log(db)) work_prepare_log(db);
+  int rc = skv_compact_step(db, false, &compacted, NULL);
+  if (rc != STRATAKV_OK) *blocked = true;
+  skv_state *state = skv_state_ref(db);
+  if (state->log_count > 1 && !flushed) *blocked = true;
+  skv_state_unref(state);
+  return flushed || compacted;
+}
+
+static void *work_main(void *arg) {
+  skv_db *db = arg;
+  skv_gc(db, NULL);
+  uint64_t seen = 0;
+  bool blocked = false;
+  skv_mutex_lock(&db->work_mutex);
+  while (!db->stopping) {
+    if (db->work_asked == seen) {
+      if (blocked)
+        skv_cond_wait_for(&db->work_cond, &db->work_mutex, WORK_RETRY_NS);
+      else
+        skv_cond_wait(&db->work_cond, &db->work_mutex);
+      if (db->stopping) break;
+    }
+    seen = db->work_asked;
+    skv_mutex_unlock(&db->work_mutex);
+    while (work_round(db, &blocked)) {
+      skv_mutex_lock(&db->work_mutex);
+      bool stopping = db->stopping;
+      skv_mutex_unlock(&db->work_mutex);
+      if (stopping) break;
+    }
+    skv_mutex_lock(&db->work_mutex);
+  }
+  skv_mutex_unlock(&db->work_mutex);
+  return NULL;
+}
+
+/* background=off: in the commit that needs it, without leadership. */
+void skv_work_inline(skv_db *db) {
+  bool blocked, more = true;
+  if (db->is_private || db->options.background) return;
+  skv_mutex_lock(&db->work_mutex);
+  bool asked = db->work_asked != db->progress_asked;
+  db->progress_asked = db->work_asked;
+  skv_mutex_unlock(&db->work_mutex);
+  for (int i = 0; asked && more && i < 100; i++)
+    more = work_round(db, &blocked);
+}
+
+/* ---- The syncer -------------------------------------------------------- */
+
+void skv_syncer_wake(skv_db *db) {
+  atomic_fetch_add(&db->shared->request_word, 1);
+  db->env->wake(db->env, (const uint32_t *)&db->shared->request_word);
+}
+
+/* `normal`: sync what was appended, without WRITE: only bytes below the tail
+ * read before are then called durable. */
+static void syncer_sync(skv_db *db) {
+  if (atomic_exchange(&db->unsynced, 0) == 0) return;
+  skv_mutex_lock(&db->state_mutex);
+  skv_memlog *log = skv_memlog_ref(db->state->logs[db->state->log_count - 1]);
+  skv_mutex_unlock(&db->state_mutex);
+  uint64_t tail = skv_load(&db->shared->tail);
+  if (tail > log->start &&
+      tail - log->start <= skv_log_size(log->log) - SKV_WAL_HEADER &&
+      skv_write_fence(db, skv_log_sync(log->log, NULL)) == STRATAKV_OK) {
+    atomic_fetch_add(&db->counters.syncs, 1);
+    if (!skv_load(&db->shared->fence)) skv_raise(&db->shared->durable, tail);
+  }
+  skv_memlog_unref(log);
+}
+
+/* Give WRITE back if someone asks, or if it was not used for a while. */
+static void syncer_lapse(skv_db *db) {
+  skv_mutex_lock(&db->commit_mutex);
+  bool free_now = !db->leading && db->write_held;
+  if (free_now) db->leading = true;
+  skv_mutex_unlock(&db->commit_mutex);
+  if (!free_now) return;
+  uint64_t others =
+      skv_load(&db->shared->requests) & ~(UINT64_C(1) << db->slot);
+  uint64_t commits = atomic_load(&db->counters.commits);
+  uint64_t now = db->env->now(db->env);
+  if (commits != db->write_commits) {
+    db->write_commits = commits;
+    db->write_used = now;
+  }
+  if (others != 0 || now - db->write_used > SKV_KEEP_NS)
+    skv_write_release(db);
+  skv_lead_end(db);
+}
+
+/* write_held belongs to the leader: it is looked at only if there is none. */
+static bool syncer_has_work(skv_db *db) {
+  skv_mutex_lock(&db->commit_mutex);
+  bool work = db->leading || db->prepared || db->write_held;
+  skv_mutex_unlock(&db->commit_mutex);
+  return work || atomic_load(&db->unsynced) > 0;
+}
+
+static void *syncer_main(void *arg) {
+  skv_db *db = arg;
+  uint64_t synced = db->env->now(db->env);
+  for (;;) {
+    uint32_t word = skv_load(&db->shared->request_word);
+    /* Idle first, then look: a commit looks the other way round. */
+    atomic_store(&db->syncer_idle, 1);
+    bool work = syncer_has_work(db);
+    if (work) atomic_store(&db->syncer_idle, 0);
+    uint64_t nap = work ? SYNCER_TICK_NS : SYNCER_REST_NS;
+    skv_mutex_lock(&db->work_mutex);
+    bool stopping = db->stopping;
+    skv_mutex_unlock(&db->work_mutex);
+    if (stopping) return NULL;
+    db->env->wait(db->env, (const uint32_t *)&db->shared->request_word, word,
+                  nap);
+    atomic_store(&db->syncer_idle, 0);
+    uint64_t now = db->env->now(db->env);
+    if (atomic_load(&db->sync_mode) == STRATAKV_SYNC_NORMAL &&
+        (atomic_load(&db->unsynced) >= SKV_SYNC_BYTES ||
+         now - synced >= SKV_SYNC_NS)) {
+      syncer_sync(db);
+      synced = now;
+    }
+    syncer_lapse(db);
+    skv_prepared_expire(db);
+  }
+}
+
+/* ---- Starting and stopping --------------------------------------------- */
+
+int skv_work_start(skv_db *db, skv_err *err) {
+  if (!db->options.background || db->is_private || db->options.read_only)
+    return STRATAKV_OK;
+  int rc = skv_thread_start(&db->worker, "strata-work", work_main, db, err);
+  if (rc != STRATAKV_OK) return rc;
+  db->has_worker = true;
+  rc = skv_thread_start(&db->syncer, "strata-sync", syncer_main, db, err);
+  db->has_syncer = rc == STRATAKV_OK;
+  return rc;
+}
+
+void skv_work_stop(skv_db *db) {
+  skv_mutex_lock(&db->work_mutex);
+  db->stopping = true;
+  skv_cond_broadcast(&db->work_cond);
+  skv_mutex_unlock(&db->work_mutex);
+  if (db->has_worker) skv_thread_join(&db->worker);
+  if (db->has_syncer) {
+    skv_syncer_wake(db);
+    skv_thread_join(&db->syncer);
+  }
+  db->has_worker = db->has_syncer = false;
+  if (db->next_log) {
+    skv_log_close(db->next_log);
+    db->next_log = NULL;
+    skv_gc_unnamed(db, &db->next_log_name);
+  }
+}

@@ -1,0 +1,98 @@
+/*
+ * Threads on pthreads. See thread.h.
+ *
+ * A failing mutex or condition call is a bug of ours, so it is asserted.
+ */
+#include "engine/os/thread.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#define THREAD_STACK_SIZE (256 * 1024)
+#define THREAD_NAME_SIZE 16 /* the kernel's limit, with the NUL */
+
+void skv_mutex_init(skv_mutex *mutex) {
+  pthread_mutex_init(&mutex->mutex, NULL);
+}
+
+void skv_mutex_clear(skv_mutex *mutex) { pthread_mutex_destroy(&mutex->mutex); }
+
+void skv_mutex_lock(skv_mutex *mutex) {
+  int failed = pthread_mutex_lock(&mutex->mutex);
+  assert(failed == 0);
+  SKV_UNUSED(failed);
+}
+
+bool skv_mutex_try(skv_mutex *mutex) {
+  return pthread_mutex_trylock(&mutex->mutex) == 0;
+}
+
+void skv_mutex_unlock(skv_mutex *mutex) {
+  int failed = pthread_mutex_unlock(&mutex->mutex);
+  assert(failed == 0);
+  SKV_UNUSED(failed);
+}
+
+void skv_cond_init(skv_cond *cond) {
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_cond_init(&cond->cond, &attr);
+  pthread_condattr_destroy(&attr);
+}
+
+void skv_cond_clear(skv_cond *cond) { pthread_cond_destroy(&cond->cond); }
+
+void skv_cond_wait(skv_cond *cond, skv_mutex *mutex) {
+  pthread_cond_wait(&cond->cond, &mutex->mutex);
+}
+
+bool skv_cond_wait_for(skv_cond *cond, skv_mutex *mutex, uint64_t timeout_ns) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  uint64_t nsec = (uint64_t)t.tv_nsec + timeout_ns % 1000000000u;
+  t.tv_sec += (time_t)(timeout_ns / 1000000000u + nsec / 1000000000u);
+  t.tv_nsec = (long)(nsec % 1000000000u);
+  return pthread_cond_timedwait(&cond->cond, &mutex->mutex, &t) != ETIMEDOUT;
+}
+
+void skv_cond_signal(skv_cond *cond) { pthread_cond_signal(&cond->cond); }
+
+void skv_cond_broadcast(skv_cond *cond) { pthread_cond_broadcast(&cond->cond); }
+
+/* Signals are blocked around the creation, which the thread inherits: a host
+ * program's handlers never run on our threads. */
+static int thread_create(skv_thread *thread, void *(*run)(void *), void *arg) {
+  pthread_attr_t attr;
+  int failed = pthread_attr_init(&attr);
+  if (failed != 0) return failed;
+  pthread_attr_setstacksize(&attr, THREAD_STACK_SIZE);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  failed = pthread_create(&thread->thread, &attr, run, arg);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attr);
+  return failed;
+}
+
+int skv_thread_start(skv_thread *thread, const char *name, void *(*run)(void *),
+                     void *arg, skv_err *err) {
+  int failed = thread_create(thread, run, arg);
+  if (failed != 0) {
+    char text[128];
+    return SKV_ERROR(err, STRATAKV_NOMEM, "cannot start thread %s: %s", name,
+                     strerror_r(failed, text, sizeof text));
+  }
+  char kept[THREAD_NAME_SIZE];
+  size_t n = strnlen(name, sizeof kept - 1);
+  memcpy(kept, name, n);
+  kept[n] = '\0';
+  pthread_setname_np(thread->thread, kept);
+  return STRATAKV_OK;
+}
+
+void skv_thread_join(skv_thread *thread) { pthread_join(thread->thread, NULL); }

@@ -1,0 +1,234 @@
+/*
+ * Reading and encoding manifests. The format, and what damage is told from an
+ * unfinished append by, stand in manifest.h.
+ */
+#include "engine/tree/manifest.h"
+
+#include <assert.h>
+
+#include "engine/util/hash.h"
+
+#define MANIFEST_MAGIC "STRATMAN"
+#define MANIFEST_REREADS 100 /* more changes than that are no race */
+
+static uint64_t manifest_align(uint64_t size) {
+  return (size + 7) & ~UINT64_C(7);
+}
+
+/* ---- Encoding ------------------------------------------------------------ */
+
+void skv_manifest_edit(const uint8_t store_id[16], skv_slice edit, skv_buf *out,
+                       skv_manifest_end *end) {
+  assert(edit.size > 0 && edit.size <= UINT32_MAX);
+  size_t total = (size_t)manifest_align(SKV_EDIT_HEADER + edit.size);
+  uint8_t *p = skv_buf_reserve(out, total);
+  if (p == NULL) return;
+  uint64_t file = skv_head_file(end->pos);
+  uint64_t offset = skv_head_offset(end->pos);
+  memset(p, 0, total);
+  skv_put32(p + 8, (uint32_t)edit.size);
+  skv_put64(p + 16, end->chain);
+  memcpy(p + SKV_EDIT_HEADER, edit.data, edit.size);
+  end->chain = skv_checksum(p + 8, SKV_EDIT_HEADER - 8 + edit.size,
+                            skv_seed(store_id, file, offset));
+  skv_put64(p, end->chain);
+  out->size += total;
+  end->pos = skv_head_at(file, offset + total);
+}
+
+void skv_manifest_encode(const uint8_t store_id[16], uint64_t file,
+                         skv_slice edit, skv_buf *out, skv_manifest_end *end) {
+  uint8_t header[SKV_MANIFEST_HEADER] = {0};
+  memcpy(header, MANIFEST_MAGIC, 8);
+  skv_put32(header + 8, SKV_FORMAT);
+  memcpy(header + 16, store_id, 16);
+  skv_put64(header + 32, file);
+  skv_put64(header + 56, skv_checksum(header, 56, 0));
+  skv_buf_append(out, header, sizeof header);
+  end->pos = skv_head_at(file, SKV_MANIFEST_HEADER);
+  end->chain = 0;
+  skv_manifest_edit(store_id, edit, out, end);
+}
+
+/* ---- Reading ------------------------------------------------------------- */
+
+typedef struct manifest_reader {
+  skv_tree *tree;
+  const uint8_t *store_id;
+  uint64_t file;
+  uint64_t start;       /* file offset of bytes[0] */
+  skv_buf bytes;        /* the file from there to its end */
+  uint64_t must;        /* edits below this file offset must be valid */
+  skv_manifest_end end; /* behind the last edit applied */
+  skv_version *version; /* with that edit, a reference */
+  char name[SKV_NAME_SIZE];
+} manifest_reader;
+
+static uint64_t manifest_limit(const manifest_reader *r) {
+  return r->start + r->bytes.size;
+}
+
+static const uint8_t *manifest_at(const manifest_reader *r, uint64_t offset) {
+  return r->bytes.data + (offset - r->start);
+}
+
+static int manifest_check_header(const manifest_reader *r, skv_err *err) {
+  const uint8_t *p = r->bytes.data;
+  if (r->bytes.size < SKV_MANIFEST_HEADER) {
+    return skv_error_corrupt(err, r->name, r->bytes.size, "header missing");
+  }
+  if (memcmp(p, MANIFEST_MAGIC, 8) != 0) {
+    return skv_error_corrupt(err, r->name, 0, "magic missing");
+  }
+  /* Before the checksum: another format may have another one. */
+  if (skv_get32(p + 8) != SKV_FORMAT) {
+    return SKV_ERROR(err, STRATAKV_NOTADB, "%s has the unknown format %u",
+                     r->name, (unsigned)skv_get32(p + 8));
+  }
+  if (!skv_checksum_ok(p, 56, 0, skv_get64(p + 56))) { /* INV-8 */
+    return skv_error_corrupt(err, r->name, 0, "checksum mismatch");
+  }
+  if (memcmp(p + 16, r->store_id, 16) != 0 || skv_get64(p + 32) != r->file) {
+    return skv_error_corrupt(err, r->name, 16, "another file's header");
+  }
+  return STRATAKV_OK;
+}
+
+/* Whether a valid edit begins at `offset`; INV-8. */
+static bool manifest_is_edit(const manifest_reader *r, uint64_t offset,
+                             skv_slice *payload) {
+  uint64_t left = manifest_limit(r) - offset;
+  if (offset >= manifest_limit(r) || left < SKV_EDIT_HEADER) return false;
+  const uint8_t *p = manifest_at(r, offset);
+  uint32_t size = skv_get32(p + 8);
+  if (size == 0 || size > left - SKV_EDIT_HEADER || skv_get32(p + 12) != 0) {
+    return false;
+  }
+  *payload = skv_slice_of(p + SKV_EDIT_HEADER, size);
+  return skv_checksum_ok(p + 8, SKV_EDIT_HEADER - 8 + (size_t)size,
+                         skv_seed(r->store_id, r->file, offset), skv_get64(p));
+}
+
+/* Apply the valid edit at the end; what does not fit is this file's damage. */
+static int manifest_take(manifest_reader *r, skv_slice payload, skv_err *err) {
+  uint64_t offset = skv_head_offset(r->end.pos);
+  const uint8_t *p = manifest_at(r, offset);
+  if (skv_get64(p + 16) != r->end.chain) {
+    return skv_error_corrupt(err, r->name, offset, "edit of another chain");
+  }
+  skv_err inner;
+  skv_version *next;
+  uint64_t behind = offset + manifest_align(SKV_EDIT_HEADER + payload.size);
+  skv_head_pos pos = skv_head_at(r->file, behind);
+  int rc = skv_version_apply(r->tree, r->version, payload, pos, false, &inner,
+                             &next);
+  if (rc == STRATAKV_CORRUPT) {
+    return skv_error_corrupt(err, r->name, offset, inner.message);
+  }
+  if (rc != STRATAKV_OK) {
+    return SKV_ERROR(err, rc, "%s: %s", r->name, inner.message);
+  }
+  skv_version_unref(r->version);
+  r->version = next;
+  r->end.pos = pos;
+  r->end.chain = skv_get64(p);
+  return STRATAKV_OK;
+}
+
+static int manifest_take_all(manifest_reader *r, skv_err *err) {
+  skv_slice payload;
+  while (manifest_is_edit(r, skv_head_offset(r->end.pos), &payload)) {
+    int rc = manifest_take(r, payload, err);
+    if (rc != STRATAKV_OK) return rc;
+  }
+  return STRATAKV_OK;
+}
+
+static bool manifest_has_later(const manifest_reader *r) {
+  skv_slice payload;
+  uint64_t offset = skv_head_offset(r->end.pos);
+  for (; offset < manifest_limit(r); offset += 8) {
+    if (manifest_is_edit(r, offset, &payload)) return true;
+  }
+  return false;
+}
+
+/* Read the file once more: *changed says whether it holds other bytes now. */
+static int manifest_reread(manifest_reader *r, skv_err *err, bool *changed) {
+  skv_buf bytes = {0};
+  int rc = skv_head_read(r->tree->store, r->file, r->start, err, &bytes);
+  if (rc != STRATAKV_OK) {
+    skv_buf_clear(&bytes);
+    return rc;
+  }
+  *changed = !skv_equal(skv_buf_bytes(&bytes), skv_buf_bytes(&r->bytes)) &&
+             bytes.size >= r->bytes.size;
+  skv_buf_clear(&r->bytes);
+  r->bytes = bytes;
+  return STRATAKV_OK;
+}
+
+/*
+ * All valid edits, and whether they may end where they do. A valid edit behind
+ * an invalid one is damage, unless the invalid one was being written while we
+ * read: then it is different the next time.
+ */
+static int manifest_read_edits(manifest_reader *r, skv_err *err) {
+  for (int i = 0;; i++) {
+    int rc = manifest_take_all(r, err);
+    if (rc != STRATAKV_OK) return rc;
+    uint64_t offset = skv_head_offset(r->end.pos);
+    if (offset < r->must) {
+      return skv_error_corrupt(err, r->name, offset, "invalid edit");
+    }
+    if (!manifest_has_later(r)) return STRATAKV_OK;
+    bool changed = false;
+    rc = manifest_reread(r, err, &changed);
+    if (rc != STRATAKV_OK) return rc;
+    if (!changed || i == MANIFEST_REREADS) {
+      return skv_error_corrupt(err, r->name, offset,
+                               "invalid edit before a valid one");
+    }
+  }
+}
+
+/* Read the bytes, and start where `from` says. */
+static int manifest_begin(manifest_reader *r, const skv_manifest_end *from,
+                          const skv_version *base, skv_err *err) {
+  if (from != NULL) {
+    r->start = skv_head_offset(from->pos);
+    r->end = *from;
+    r->version = skv_version_ref(base);
+    return skv_head_read(r->tree->store, r->file, r->start, err, &r->bytes);
+  }
+  int rc = skv_head_read(r->tree->store, r->file, 0, err, &r->bytes);
+  if (rc == STRATAKV_OK) rc = manifest_check_header(r, err);
+  if (rc != STRATAKV_OK) return rc;
+  r->end.pos = skv_head_at(r->file, SKV_MANIFEST_HEADER);
+  if (r->must <= SKV_MANIFEST_HEADER) r->must = SKV_MANIFEST_HEADER + 1;
+  return skv_version_new(r->tree, r->store_id, err, &r->version);
+}
+
+int skv_manifest_read(skv_tree *tree, const uint8_t store_id[16], uint64_t file,
+                      const skv_manifest_end *from, const skv_version *base,
+                      skv_head_pos published, skv_err *err,
+                      skv_manifest_end *end, skv_version **out) {
+  manifest_reader r = {.tree = tree, .store_id = store_id, .file = file};
+  skv_name name = {.kind = SKV_NAME_MANIFEST, .number = file};
+  skv_name_format(&name, r.name);
+  if (skv_head_file(published) == file) r.must = skv_head_offset(published);
+  *out = NULL;
+  int rc = manifest_begin(&r, from, base, err);
+  if (rc == STRATAKV_OK) rc = manifest_read_edits(&r, err);
+  if (rc == STRATAKV_OK && r.version != base) {
+    rc = skv_version_open(tree, r.version, base, err);
+  }
+  skv_buf_clear(&r.bytes);
+  if (rc != STRATAKV_OK) {
+    skv_version_unref(r.version);
+    return rc;
+  }
+  *end = r.end;
+  *out = r.version;
+  return STRATAKV_OK;
+}

@@ -1,0 +1,163 @@
+/*
+ * The log's bytes: header, records, and the proof that some were damaged.
+ * Formats and rules stand in wal.h.
+ */
+#include "engine/wal/wal.h"
+
+#include <assert.h>
+
+#include "engine/util/hash.h"
+
+#define WAL_MAGIC "STRATWAL"
+#define WAL_VERSION 1
+
+/* Offsets in a record's header. */
+#define RECORD_DURABLE 8
+#define RECORD_PREV 16
+#define RECORD_LENGTH 20
+#define RECORD_EPOCH 24
+#define RECORD_TYPE 28
+
+void skv_wal_header_encode(const skv_wal_header *header,
+                           uint8_t out[SKV_WAL_HEADER]) {
+  memcpy(out, WAL_MAGIC, 8);
+  skv_put32(out + 8, WAL_VERSION);
+  skv_put32(out + 12, header->prev);
+  memcpy(out + 16, header->store_id, 16);
+  skv_put64(out + 32, header->number);
+  skv_put64(out + 40, header->start);
+  skv_put64(out + 48, 0);
+  skv_put64(out + 56, skv_checksum(out, 56, 0));
+}
+
+int skv_wal_header_decode(const uint8_t *bytes, size_t size, const char *file,
+                          skv_err *err, skv_wal_header *out) {
+  memset(out, 0, sizeof *out);
+  if (size < SKV_WAL_HEADER) {
+    return skv_error_corrupt(err, file, size, "log header cut off");
+  }
+  if (memcmp(bytes, WAL_MAGIC, 8) != 0) {
+    return SKV_ERROR(err, STRATAKV_NOTADB, "%s is not a log", file);
+  }
+  if (skv_get32(bytes + 8) != WAL_VERSION) {
+    return SKV_ERROR(err, STRATAKV_NOTADB, "%s has log format %u, not %d", file,
+                     skv_get32(bytes + 8), WAL_VERSION);
+  }
+  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) {
+    return skv_error_corrupt(err, file, 0, "log header checksum mismatch");
+  }
+  if (skv_get64(bytes + 48) != 0 || skv_get64(bytes + 40) % 8 != 0) {
+    return skv_error_corrupt(err, file, 40, "bad field in log header");
+  }
+  out->prev = skv_get32(bytes + 12);
+  memcpy(out->store_id, bytes + 16, 16);
+  out->number = skv_get64(bytes + 32);
+  out->start = skv_get64(bytes + 40);
+  return STRATAKV_OK;
+}
+
+uint64_t skv_wal_seed(const skv_wal_header *header) {
+  return skv_seed(header->store_id, header->number, header->start);
+}
+
+void skv_wal_encode(uint8_t *record, uint8_t type, size_t payload_size,
+                    uint64_t durable, uint32_t epoch, skv_wal_place *place) {
+  size_t length = SKV_RECORD_HEADER + payload_size;
+  size_t space = (size_t)skv_record_space(payload_size);
+  assert(length <= UINT32_MAX && place->offset % 8 == 0);
+  skv_put64(record + RECORD_DURABLE, durable);
+  skv_put32(record + RECORD_PREV, place->prev);
+  skv_put32(record + RECORD_LENGTH, (uint32_t)length);
+  skv_put32(record + RECORD_EPOCH, epoch);
+  /* The type, and the zero bytes behind it. */
+  skv_put32(record + RECORD_TYPE, type);
+  memset(record + length, 0, space - length);
+  uint64_t sum =
+      skv_checksum(record + 8, length - 8, place->seed + place->offset);
+  skv_put64(record, sum);
+  place->offset += space;
+  place->prev = (uint32_t)sum;
+  place->epoch = epoch;
+}
+
+/* Whether the header's own fields are those of a record that fits in `room`
+ * bytes: what can be said without its checksum and its neighbours. */
+static bool wal_is_plausible(const uint8_t *record, uint64_t room) {
+  if (room < SKV_RECORD_HEADER) return false;
+  uint32_t word = skv_get32(record + RECORD_TYPE); /* above 5: not zero */
+  if (word < SKV_RECORD_COMMIT || word > SKV_RECORD_SEAL) return false;
+  uint32_t length = skv_get32(record + RECORD_LENGTH);
+  if (length < SKV_RECORD_HEADER) return false;
+  if (word == SKV_RECORD_ABORT && length != SKV_RECORD_HEADER + 8) return false;
+  if (word == SKV_RECORD_SEAL && length != SKV_RECORD_HEADER) return false;
+  return skv_record_space(length - SKV_RECORD_HEADER) <= room;
+}
+
+static bool wal_checksum_ok(const uint8_t *record, const skv_wal_place *place,
+                            uint64_t offset) {
+  return skv_checksum_ok(record + 8, skv_get32(record + RECORD_LENGTH) - 8,
+                         place->seed + offset, skv_get64(record));
+}
+
+/* Fewer than 8 bytes; the checksum does not cover them. */
+static bool wal_is_zero(const uint8_t *p, const uint8_t *end) {
+  while (p < end) {
+    if (*p++ != 0) return false;
+  }
+  return true;
+}
+
+bool skv_wal_read(const uint8_t *bytes, uint64_t limit, bool verify,
+                  skv_wal_place *place, skv_wal_record *out) {
+  uint64_t offset = place->offset;
+  if (offset < SKV_WAL_HEADER || offset % 8 != 0 || offset > limit) {
+    return false;
+  }
+  const uint8_t *record = bytes + offset;
+  if (!wal_is_plausible(record, limit - offset)) return false;      /* INV-8 */
+  if (skv_get32(record + RECORD_PREV) != place->prev) return false; /* P11 */
+  if (skv_get32(record + RECORD_EPOCH) < place->epoch) return false;
+  if (verify && !wal_checksum_ok(record, place, offset)) return false;
+  uint32_t length = skv_get32(record + RECORD_LENGTH);
+  uint64_t space = skv_record_space(length - SKV_RECORD_HEADER);
+  if (!wal_is_zero(record + length, record + space)) return false;
+  out->offset = offset;
+  out->end = offset + space;
+  out->durable = skv_get64(record + RECORD_DURABLE);
+  out->checksum = skv_get64(record);
+  out->epoch = skv_get32(record + RECORD_EPOCH);
+  out->type = record[RECORD_TYPE];
+  out->payload =
+      skv_slice_of(record + SKV_RECORD_HEADER, length - SKV_RECORD_HEADER);
+  place->offset = out->end;
+  place->prev = (uint32_t)out->checksum;
+  place->epoch = out->epoch;
+  return true;
+}
+
+/*
+ * The tests stand in the order of what they cost: of arbitrary bytes almost
+ * none pass as a type, and of those hardly any as an LSN in the right range,
+ * so that checksums are computed over little but records. An older epoch is a
+ * dead writer's, whatever it says.
+ */
+bool skv_wal_proof_of_damage(const uint8_t *bytes, uint64_t size,
+                             uint64_t start, const skv_wal_place *place,
+                             uint64_t *at) {
+  uint64_t lost = skv_wal_lsn(start, place->offset);
+  uint64_t offset = (place->offset | 7) + 1;
+  *at = 0;
+  for (; offset + SKV_RECORD_HEADER <= size; offset += 8) {
+    const uint8_t *record = bytes + offset;
+    uint32_t type = skv_get32(record + RECORD_TYPE);
+    if (type < SKV_RECORD_COMMIT || type > SKV_RECORD_SEAL) continue;
+    uint64_t durable = skv_get64(record + RECORD_DURABLE);
+    if (durable <= lost || durable > skv_wal_lsn(start, offset)) continue;
+    if (skv_get32(record + RECORD_EPOCH) < place->epoch) continue;
+    if (!wal_is_plausible(record, size - offset)) continue;
+    if (!wal_checksum_ok(record, place, offset)) continue;
+    *at = offset;
+    return true;
+  }
+  return false;
+}
