@@ -45,8 +45,10 @@ proc spawn_process {command {extra {}}} {
 
 proc proc_pid {h} { lindex [pid $h] 0 }
 
-# Take what the process has printed so far into its output; 0 at its end.
+# Take what the process has printed so far into its output; 0 at its end. What
+# was written to it but did not fit into the pipe goes out in the event loop.
 proc proc_poll {h} {
+  update
   append ::process_output($h) [read $h]
   expr {![eof $h]}
 }

@@ -138,7 +138,7 @@ must_be "a package that is not there" \
 step "all with a prefix, and a range"
 must_be "the packages that begin with $prefix" \
   [sql "SELECT key FROM kv WHERE key GLOB '$prefix*' ORDER BY key;"] \
-  [join [keys_where {[string match $prefix* $key]}] \n]
+  [join [keys_where {[string match $::prefix* $key]}] \n]
 must_be "the last three below $middle" \
   [sql "SELECT key FROM kv WHERE key < [quoted $middle]\
     ORDER BY key DESC LIMIT 3;"] \

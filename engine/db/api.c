@@ -104,8 +104,9 @@ static int options_check(const stratakv_options *o, skv_err *err) {
   return STRATAKV_OK;
 }
 
-int stratakv_open(const char *path, const stratakv_options *options,
-                  stratakv_error *err, stratakv_store **out) {
+int skv_open_in(skv_env *env, const char *path,
+                const stratakv_options *options, skv_err *err,
+                stratakv_store **out) {
   stratakv_options defaults;
   int rc = STRATAKV_OK;
   *out = NULL;
@@ -118,7 +119,7 @@ int stratakv_open(const char *path, const stratakv_options *options,
   if (rc != STRATAKV_OK) return rc;
   stratakv_store *store = skv_new(sizeof *store, &rc);
   if (rc != STRATAKV_OK) return skv_error_nomem(err);
-  rc = skv_registry_open(path, options, err, &store->db);
+  rc = skv_registry_open(env, path, options, err, &store->db);
   if (rc == STRATAKV_OK) {
     rc = skv_owners_apply(store->db, options, err);
     if (rc != STRATAKV_OK) skv_registry_close(store->db, NULL);
@@ -134,6 +135,11 @@ int stratakv_open(const char *path, const stratakv_options *options,
   stratakv_set_sync(store, options->sync);
   *out = store;
   return rc;
+}
+
+int stratakv_open(const char *path, const stratakv_options *options,
+                  stratakv_error *err, stratakv_store **out) {
+  return skv_open_in(skv_env_posix(), path, options, err, out);
 }
 
 int stratakv_close(stratakv_store *store, stratakv_error *err) {

@@ -40,9 +40,16 @@ struct stratakv_snapshot {
   skv_view view;
 };
 
+/* stratakv_open in another environment than the real one: for tests, where an
+ * environment is a process. */
+int skv_open_in(skv_env *env, const char *path,
+                const stratakv_options *options, skv_err *err,
+                stratakv_store **out);
+
 /* registry.c */
-int skv_registry_open(const char *path, const stratakv_options *options,
-                      skv_err *err, skv_db **out);
+int skv_registry_open(skv_env *env, const char *path,
+                      const stratakv_options *options, skv_err *err,
+                      skv_db **out);
 int skv_registry_close(skv_db *db, skv_err *err);
 
 /* owners.c */

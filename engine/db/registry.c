@@ -171,15 +171,15 @@ static int registry_open_memory(const stratakv_options *options, skv_err *err,
   return rc;
 }
 
-int skv_registry_open(const char *path, const stratakv_options *options,
-                      skv_err *err, skv_db **out) {
+int skv_registry_open(skv_env *env, const char *path,
+                      const stratakv_options *options, skv_err *err,
+                      skv_db **out) {
   *out = NULL;
   skv_mutex_lock(&registry_mutex);
   registry_check_fork();
   int rc = strcmp(path, ":memory:") == 0
                ? registry_open_memory(options, err, out)
-               : registry_open(skv_env_posix(), false, path, options, err,
-                               out);
+               : registry_open(env, false, path, options, err, out);
   skv_mutex_unlock(&registry_mutex);
   return rc;
 }

@@ -62,7 +62,7 @@ static skv_mem_table *slots_new(unsigned bits) {
   return table;
 }
 
-static uint64_t slots_slot(const skv_mem_table *table, uint32_t i) {
+static uint64_t slots_load(const skv_mem_table *table, uint32_t i) {
   return atomic_load_explicit(&table->slots[i], memory_order_acquire);
 }
 
@@ -75,7 +75,7 @@ static void slots_store(skv_mem_table *table, uint32_t i, uint32_t key,
 /* Into a table with room, as a slot of its own. */
 static void slots_add(skv_mem_table *table, uint32_t key, uint32_t value) {
   uint32_t i = key >> table->shift;
-  while (slots_slot(table, i) != 0) i = (i + 1) & table->mask;
+  while (slots_load(table, i) != 0) i = (i + 1) & table->mask;
   slots_store(table, i, key, value);
   table->count++;
 }
@@ -97,7 +97,7 @@ static skv_mem_table *slots_grown(const skv_mem_table *old, uint64_t expected) {
       old == NULL ? TABLE_FIRST_BITS : slots_next_bits(old, expected));
   if (table == NULL || old == NULL) return table;
   for (uint64_t i = 0; i <= old->mask; i++) {
-    uint64_t slot = slots_slot(old, (uint32_t)i);
+    uint64_t slot = slots_load(old, (uint32_t)i);
     if (slot != 0) slots_add(table, (uint32_t)(slot >> 32), (uint32_t)slot);
   }
   return table;
@@ -140,7 +140,7 @@ static uint32_t history_get(const skv_mem *mem, uint32_t position) {
   if (table == NULL) return 0;
   uint32_t key = history_key(position);
   for (uint32_t i = key >> table->shift;; i = (i + 1) & table->mask) {
-    uint64_t slot = slots_slot(table, i);
+    uint64_t slot = slots_load(table, i);
     if (slot == 0) return 0;
     if ((uint32_t)(slot >> 32) == key) return (uint32_t)slot;
   }
@@ -194,7 +194,7 @@ static int point_insert(skv_mem *mem, const skv_mem_walker *walker,
       atomic_load_explicit(&mem->newest, memory_order_relaxed);
   if (table == NULL) return point_add(mem, walker, entry, err);
   for (uint32_t i = entry->tag >> table->shift;; i = (i + 1) & table->mask) {
-    uint64_t slot = slots_slot(table, i);
+    uint64_t slot = slots_load(table, i);
     if (slot == 0) return point_add(mem, walker, entry, err);
     if ((uint32_t)(slot >> 32) != entry->tag) continue;
     skv_entry older;
@@ -282,7 +282,7 @@ int skv_mem_get(skv_mem *mem, skv_slice key, uint64_t hash, uint64_t limit,
   skv_mem_view view = skv_mem_view_of(mem);
   uint32_t tag = point_tag(hash);
   for (uint32_t i = tag >> table->shift;; i = (i + 1) & table->mask) {
-    uint64_t slot = slots_slot(table, i);
+    uint64_t slot = slots_load(table, i);
     if (slot == 0) return STRATAKV_OK;
     if ((uint32_t)(slot >> 32) != tag) continue;
     uint32_t position = point_below(mem, (uint32_t)slot, limit);

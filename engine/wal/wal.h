@@ -34,7 +34,7 @@
  * TYPES  1 COMMIT   payload: a batch (engine/wal/batch.h)
  *        2 PREPARE  payload: a batch; the last record until it is decided
  *        3 ABORT    payload: LSN of the PREPARE right before it, 8 bytes
- *        4 INGEST   payload: engine/db/ingest.h; followed by SEAL only (P5)
+ *        4 INGEST   payload: engine/db/ingest.c; followed by SEAL or ABORT only
  *        5 SEAL     no payload: the last record of a file
  *
  * END  The first invalid record ends the newest log (L1). If a valid record

@@ -15,8 +15,8 @@
 
 static bool admission_frame(skvd_request *request, const char *method,
                             const char *version, size_t head_size) {
-  skvd_head head = { method, version, request->raw_len, head_size,
-                     &request->headers };
+  skvd_head head = {method, version, request->raw_len, head_size,
+                    &request->headers};
   const char *why;
   skvd_problem problem = skvd_framing_check(&head, &request->framing, &why);
   if (problem == SKVD_NO_PROBLEM) return true;
@@ -28,8 +28,7 @@ static bool admission_frame(skvd_request *request, const char *method,
 
 /* A NUL cuts the copy that the library gave us short. The version follows
  * the target in the library's buffer, after one byte, which betrays it. */
-static bool admission_is_cut(const skvd_request *request,
-                             const char *version) {
+static bool admission_is_cut(const skvd_request *request, const char *version) {
   uintptr_t end = (uintptr_t)request->line + request->raw_len;
   uintptr_t next = (uintptr_t)version;
   return next > end + 1 && next - end < SKVD_MAX_REQUEST_LINE;
@@ -39,8 +38,8 @@ static bool admission_parse(skvd_request *request, const char *version) {
   const char *why = "the target has a NUL";
   skvd_problem problem = SKVD_INVALID_TARGET;
   if (!admission_is_cut(request, version)) {
-    problem = skvd_target_parse(request->raw, request->raw_len,
-                                request->space, &request->target, &why);
+    problem = skvd_target_parse(request->raw, request->raw_len, request->space,
+                                &request->target, &why);
   }
   if (problem == SKVD_NO_PROBLEM) return true;
   skvd_answer_problem(request, problem, "%s", why);
@@ -67,8 +66,8 @@ static const char *admission_local(const skvd_request *request, char *out,
   socklen_t len = sizeof address;
   if (!request->listener->is_wildcard ||
       getsockname(request->peer->fd, (struct sockaddr *)&address, &len) != 0 ||
-      getnameinfo((struct sockaddr *)&address, len, out, (socklen_t)size,
-                  NULL, 0, NI_NUMERICHOST) != 0) {
+      getnameinfo((struct sockaddr *)&address, len, out, (socklen_t)size, NULL,
+                  0, NI_NUMERICHOST) != 0) {
     return NULL;
   }
   return out;
@@ -78,18 +77,20 @@ static bool admission_guard(skvd_request *request) {
   const skvd_listener *listener = request->listener;
   const skvd_options *options = request->app->options;
   char local[NI_MAXHOST];
-  skvd_guard guard = { .checks_host = !listener->is_unix,
-                       .host = listener->host,
-                       .local = admission_local(request, local, sizeof local),
-                       .port = listener->port,
-                       .allow_hosts = &options->allow_hosts,
-                       .allow_origins = &options->allow_origins };
+  skvd_guard guard = {.checks_host = !listener->is_unix,
+                      .host = listener->host,
+                      .local = admission_local(request, local, sizeof local),
+                      .port = listener->port,
+                      .allow_hosts = &options->allow_hosts,
+                      .allow_origins = &options->allow_origins};
   skvd_problem problem = skvd_guard_check(&guard, &request->headers);
   if (problem == SKVD_HOST_NOT_ALLOWED) {
-    skvd_answer_problem(request, problem, "this Host is not served here; see "
+    skvd_answer_problem(request, problem,
+                        "this Host is not served here; see "
                         "--allow-host");
   } else if (problem == SKVD_ORIGIN_NOT_ALLOWED) {
-    skvd_answer_problem(request, problem, "web pages of this Origin are not "
+    skvd_answer_problem(request, problem,
+                        "web pages of this Origin are not "
                         "let in; see --allow-origin");
   }
   return problem == SKVD_NO_PROBLEM;
@@ -134,8 +135,7 @@ static bool admission_params(skvd_request *request) {
   snprintf(name, sizeof name, "%.*s",
            (int)(which->name_len < 40 ? which->name_len : 40), which->name);
   skvd_answer_problem(request, SKVD_INVALID_PARAMETER,
-                      "parameter \"%s\" is unknown here, or given twice",
-                      name);
+                      "parameter \"%s\" is unknown here, or given twice", name);
   return false;
 }
 
@@ -164,17 +164,16 @@ static bool admission_encoding(skvd_request *request) {
 static bool admission_body(skvd_request *request) {
   const skvd_framing *framing = &request->framing;
   bool is_kept = (request->action->flags & SKVD_TAKES_BODY) != 0;
-  uint64_t most = is_kept ? request->app->options->max_body
-                          : ADMISSION_IDLE_BODY;
+  uint64_t most =
+      is_kept ? request->app->options->max_body : ADMISSION_IDLE_BODY;
   if ((request->action->flags & SKVD_NEEDS_LENGTH) != 0 &&
       !framing->has_length && !framing->is_chunked) {
     skvd_answer_problem(request, SKVD_LENGTH_REQUIRED,
                         "Content-Length or chunked is needed");
   } else if (framing->length > most) {
-    skvd_answer_problem(request, SKVD_TOO_LARGE,
-                        "the body is %llu bytes, the limit is %llu",
-                        (unsigned long long)framing->length,
-                        (unsigned long long)most);
+    skvd_answer_problem(
+        request, SKVD_TOO_LARGE, "the body is %llu bytes, the limit is %llu",
+        (unsigned long long)framing->length, (unsigned long long)most);
   } else if (is_kept &&
              !skvd_body_pool_has(request->body.pool, framing->length)) {
     skvd_answer_problem(request, SKVD_OVERLOADED,
@@ -189,17 +188,17 @@ static bool admission_judge(skvd_request *request, const char *method,
                             const char *version) {
   admission_take_id(request);
   return admission_parse(request, version) && admission_guard(request) &&
-         admission_route(request, method) &&
-         admission_not_stopping(request) && admission_params(request) &&
-         admission_encoding(request) && admission_body(request);
+         admission_route(request, method) && admission_not_stopping(request) &&
+         admission_params(request) && admission_encoding(request) &&
+         admission_body(request);
 }
 
-void skvd_admit(skvd_request *request, const char *method,
-                const char *version, size_t head_size) {
+void skvd_admit(skvd_request *request, const char *method, const char *version,
+                size_t head_size) {
   const skvd_framing *framing = &request->framing;
   if (!admission_frame(request, method, version, head_size)) return;
   if (admission_judge(request, method, version)) return;
   request->is_refused = true;
-  request->is_urgent = framing->expects_continue ||
-                       framing->length > ADMISSION_SMALL_BODY;
+  request->is_urgent =
+      framing->expects_continue || framing->length > ADMISSION_SMALL_BODY;
 }

@@ -18,7 +18,7 @@
 /* Judge the head; request->headers is filled. With a refusal the request
  * has an answer, and is_urgent says when to send it; else route, action and
  * framing are set. */
-void skvd_admit(skvd_request *request, const char *method,
-                const char *version, size_t head_size);
+void skvd_admit(skvd_request *request, const char *method, const char *version,
+                size_t head_size);
 
 #endif

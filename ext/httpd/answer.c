@@ -17,9 +17,8 @@ void skvd_answer_clear(skvd_answer *answer) {
 }
 
 /* Install a response; it is NULL without memory. */
-static void answer_set(skvd_request *request, unsigned status,
-                       const char *type, struct MHD_Response *response,
-                       size_t size) {
+static void answer_set(skvd_request *request, unsigned status, const char *type,
+                       struct MHD_Response *response, size_t size) {
   skvd_answer *answer = &request->answer;
   skvd_answer_clear(answer);
   if (response == NULL) return;
@@ -31,26 +30,26 @@ static void answer_set(skvd_request *request, unsigned status,
 
 void skvd_answer_empty(skvd_request *request, unsigned status) {
   answer_set(request, status, NULL,
-             MHD_create_response_from_buffer(0, (void *)(uintptr_t)"",
+             MHD_create_response_from_buffer(0, (void *)(uintptr_t) "",
                                              MHD_RESPMEM_PERSISTENT),
              0);
 }
 
-void skvd_answer_bytes(skvd_request *request, unsigned status,
-                       const char *type, const void *bytes, size_t len) {
+void skvd_answer_bytes(skvd_request *request, unsigned status, const char *type,
+                       const void *bytes, size_t len) {
   answer_set(request, status, type,
              MHD_create_response_from_buffer(len, (void *)(uintptr_t)bytes,
                                              MHD_RESPMEM_MUST_COPY),
              len);
 }
 
-void skvd_answer_text(skvd_request *request, unsigned status,
-                      const char *type, const char *text) {
+void skvd_answer_text(skvd_request *request, unsigned status, const char *type,
+                      const char *text) {
   skvd_answer_bytes(request, status, type, text, strlen(text));
 }
 
-void skvd_answer_json(skvd_request *request, unsigned status,
-                      const char *type, json_t *json) {
+void skvd_answer_json(skvd_request *request, unsigned status, const char *type,
+                      json_t *json) {
   char *text = json == NULL ? NULL : skvd_json_text(json);
   json_decref(json);
   if (text == NULL) {

@@ -145,8 +145,10 @@ skvd_peer *skvd_clock_add(skvd_clock *clock, int fd) {
 
 void skvd_clock_remove(skvd_clock *clock, skvd_peer *peer) {
   pthread_mutex_lock(&clock->mutex);
-  if (peer->previous != NULL) peer->previous->next = peer->next;
-  else clock->peers = peer->next;
+  if (peer->previous != NULL)
+    peer->previous->next = peer->next;
+  else
+    clock->peers = peer->next;
   if (peer->next != NULL) peer->next->previous = peer->previous;
   pthread_mutex_unlock(&clock->mutex);
   free(peer);

@@ -64,13 +64,12 @@ static void *commit_main(void *arg) {
   skvd_commit_queue *queue = arg;
   size_t count;
   while ((count = commit_take(queue)) > 0) {
-    stratakv_error error = { 0, "" };
+    stratakv_error error = {0, ""};
     for (size_t i = 0; i < count; i++) {
       queue->batches[i] = queue->group[i]->batch;
     }
     memset(queue->results, 0, count * sizeof queue->results[0]);
-    stratakv_write(queue->store, queue->batches, count, &error,
-                   queue->results);
+    stratakv_write(queue->store, queue->batches, count, &error, queue->results);
     for (size_t i = 0; i < count; i++) {
       commit_finish(queue->group[i], &queue->results[i], &error);
     }
@@ -105,8 +104,8 @@ void skvd_commit_queue_add(skvd_commit_queue *queue, skvd_commit *commit) {
   }
   pthread_mutex_unlock(&queue->mutex);
   if (is_stopping) {
-    stratakv_error error = { STRATAKV_INTERRUPT, "the daemon is stopping" };
-    stratakv_result result = { .code = STRATAKV_INTERRUPT };
+    stratakv_error error = {STRATAKV_INTERRUPT, "the daemon is stopping"};
+    stratakv_result result = {.code = STRATAKV_INTERRUPT};
     commit_finish(commit, &result, &error);
   }
 }

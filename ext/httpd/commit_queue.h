@@ -17,14 +17,14 @@ typedef struct skvd_commit_queue skvd_commit_queue;
 
 /* One write. The caller owns it, and leaves it alone until done is called. */
 typedef struct skvd_commit {
-  stratakv_batch *batch;     /* what to commit */
-  void (*done)(void *arg);   /* called once, with the result in place; may
+  stratakv_batch *batch;    /* what to commit */
+  void (*done)(void *arg);  /* called once, with the result in place; may
                                 free the commit, must not block */
-  void *arg;                 /* its argument */
-  stratakv_result result;    /* what became of it */
-  stratakv_error error;      /* if result.code is neither OK nor
+  void *arg;                /* its argument */
+  stratakv_result result;   /* what became of it */
+  stratakv_error error;     /* if result.code is neither OK nor
                                 CONSTRAINT_CHECK */
-  struct skvd_commit *next;  /* the queue's */
+  struct skvd_commit *next; /* the queue's */
 } skvd_commit;
 
 /* Start the thread; NULL on failure. */

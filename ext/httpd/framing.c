@@ -6,9 +6,9 @@
 
 /* Headers that decide something here; none of them may be continued. */
 static const char *const framing_known[] = {
-  "Authorization", "Content-Encoding", "Content-Length", "Content-Type",
-  "Host", "If-Match", "If-None-Match", "Origin", "Strata-Type",
-  "Transfer-Encoding",
+    "Authorization", "Content-Encoding",  "Content-Length", "Content-Type",
+    "Host",          "If-Match",          "If-None-Match",  "Origin",
+    "Strata-Type",   "Transfer-Encoding",
 };
 
 static bool framing_is_token(const char *p, size_t len) {
@@ -16,8 +16,7 @@ static bool framing_is_token(const char *p, size_t len) {
   for (size_t i = 0; i < len; i++) {
     char c = p[i];
     bool is_ok = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-                 (c >= 'A' && c <= 'Z') ||
-                 (c != 0 && strchr(marks, c) != NULL);
+                 (c >= 'A' && c <= 'Z') || (c != 0 && strchr(marks, c) != NULL);
     if (!is_ok) return false;
   }
   return len > 0;
@@ -91,8 +90,7 @@ static bool framing_number(const skvd_header *header, uint64_t *out) {
 }
 
 static skvd_problem framing_check_length(const skvd_headers *headers,
-                                         skvd_framing *out,
-                                         const char **why) {
+                                         skvd_framing *out, const char **why) {
   const skvd_header *length = skvd_headers_find(headers, "Content-Length");
   if (length == NULL) return SKVD_NO_PROBLEM;
   if (skvd_headers_next(headers, "Content-Length", length) != NULL) {
@@ -129,8 +127,8 @@ static skvd_problem framing_check_transfer(const skvd_head *head,
 
 static skvd_problem framing_check_sizes(const skvd_head *head,
                                         const char **why) {
-  size_t line = strlen(head->method) + head->target_len +
-                strlen(head->version) + 2;
+  size_t line =
+      strlen(head->method) + head->target_len + strlen(head->version) + 2;
   if (line > SKVD_MAX_REQUEST_LINE) {
     *why = "the request line is over 8 KiB";
     return SKVD_TARGET_TOO_LONG;

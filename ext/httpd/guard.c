@@ -49,8 +49,8 @@ static bool guard_is_port(const guard_host *host, uint16_t port) {
 }
 
 static bool guard_is_own(const skvd_guard *guard, const guard_host *host) {
-  const char *names[] = { "localhost", "127.0.0.1", "::1", guard->host,
-                          guard->local };
+  const char *names[] = {"localhost", "127.0.0.1", "::1", guard->host,
+                         guard->local};
   if (!guard_is_port(host, guard->port)) return false;
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     if (names[i] != NULL &&
@@ -61,8 +61,7 @@ static bool guard_is_own(const skvd_guard *guard, const guard_host *host) {
   return false;
 }
 
-static bool guard_is_allowed(const skvd_guard *guard,
-                             const skvd_header *header,
+static bool guard_is_allowed(const skvd_guard *guard, const skvd_header *header,
                              const guard_host *host) {
   for (size_t i = 0; i < guard->allow_hosts->count; i++) {
     const char *allowed = guard->allow_hosts->at[i];

@@ -8,8 +8,8 @@ bool skvd_text_is(const char *bytes, size_t len, const char *text) {
   return strlen(text) == len && strncasecmp(bytes, text, len) == 0;
 }
 
-void skvd_headers_add(skvd_headers *headers, const char *name,
-                      size_t name_len, const char *value, size_t value_len) {
+void skvd_headers_add(skvd_headers *headers, const char *name, size_t name_len,
+                      const char *value, size_t value_len) {
   skvd_header *header;
   if (headers->count == SKVD_MAX_HEADERS) {
     headers->is_over = true;

@@ -29,8 +29,8 @@ typedef struct skvd_headers {
 } skvd_headers;
 
 /* Append a field; beyond the limit, note that there were more. */
-void skvd_headers_add(skvd_headers *headers, const char *name,
-                      size_t name_len, const char *value, size_t value_len);
+void skvd_headers_add(skvd_headers *headers, const char *name, size_t name_len,
+                      const char *value, size_t value_len);
 
 /* The field `name` (in any case) after `previous`, which is NULL for the
  * first; NULL if there is no more. */

@@ -27,7 +27,7 @@ static int health_take(void *arg, const char *name, double value,
 
 void skvd_health_look(skvd_health *health, stratakv_store *store,
                       int64_t now_ms) {
-  health_figures figures = { false, false };
+  health_figures figures = {false, false};
   int rc = stratakv_stats(store, health_take, &figures, NULL);
   health->is_readable = rc == STRATAKV_OK;
   health->is_read_only = figures.is_read_only;

@@ -14,9 +14,9 @@
 #include "stratakv.h"
 
 typedef struct skvd_health {
-  atomic_bool is_readable;        /* the last look succeeded */
-  atomic_bool is_read_only;       /* fenced */
-  _Atomic int64_t stalled_since;  /* ms; 0: not stalled */
+  atomic_bool is_readable;       /* the last look succeeded */
+  atomic_bool is_read_only;      /* fenced */
+  _Atomic int64_t stalled_since; /* ms; 0: not stalled */
 } skvd_health;
 
 /* Look at the store. */

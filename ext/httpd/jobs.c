@@ -62,7 +62,7 @@ static void jobs_finish(skvd_jobs *jobs, int code,
 
 static void *jobs_main(void *arg) {
   skvd_jobs *jobs = arg;
-  stratakv_error error = { STRATAKV_INTERRUPT, "the daemon is stopping" };
+  stratakv_error error = {STRATAKV_INTERRUPT, "the daemon is stopping"};
   while (jobs_take(jobs)) {
     int rc = stratakv_compact(jobs->store, jobs_progress, jobs, &error);
     if (rc != STRATAKV_OK && !jobs->is_cancelled) {

@@ -15,18 +15,18 @@ bool skvd_json_is_modest(const char *text, size_t len) {
   size_t depth = 0, values = 1;
   for (const char *p = text; p < end; p++) {
     switch (*p) {
-      case '"': p = json_skip_string(p + 1, end); break;
-      case '[':
-      case '{':
-        depth++;
-        values++;
-        break;
-      case ']':
-      case '}':
-        if (depth > 0) depth--;
-        break;
-      case ',': values++; break;
-      default: break;
+    case '"': p = json_skip_string(p + 1, end); break;
+    case '[':
+    case '{':
+      depth++;
+      values++;
+      break;
+    case ']':
+    case '}':
+      if (depth > 0) depth--;
+      break;
+    case ',': values++; break;
+    default: break;
     }
     if (depth > SKVD_JSON_MAX_DEPTH || values > SKVD_JSON_MAX_VALUES) {
       return false;
@@ -113,8 +113,8 @@ json_t *skvd_json_item(int key_type, const void *key, size_t key_len,
   if (item == NULL) return NULL;
   if (json_put_key(item, key_type, key, key_len) != 0 ||
       json_put_value(item, value) != 0 ||
-      json_object_set_new(item, "version",
-                          json_integer((json_int_t)version)) != 0) {
+      json_object_set_new(item, "version", json_integer((json_int_t)version)) !=
+          0) {
     json_decref(item);
     return NULL;
   }

@@ -19,7 +19,7 @@
 /* Each attempt needs another writer to have been faster. */
 #define KV_MOST_ATTEMPTS 16
 
-/* ---- What all three need ----------------------------------------------------- */
+/* ---- What all three need ------------------------------------------------- */
 
 /* Table and key of the target. False: the request has an answer. */
 static bool kv_open(skvd_request *request, stratakv_table_info *table,
@@ -47,17 +47,15 @@ static bool kv_condition(skvd_request *request, skvd_condition *out) {
 static void kv_refuse(skvd_request *request, const skvd_condition *condition,
                       const skvd_state *state, skvd_problem problem) {
   const skvd_tags *match = &condition->match;
-  json_t *members = state->exists
-                        ? json_pack("{s:I}", "version",
-                                    (json_int_t)state->version)
-                        : NULL;
+  json_t *members =
+      state->exists ? json_pack("{s:I}", "version", (json_int_t)state->version)
+                    : NULL;
   if (problem == SKVD_KEY_MISSING) {
     skvd_answer_problem_with(request, problem, members,
                              "key does not exist, If-Match asked for it");
   } else if (problem == SKVD_KEY_EXISTS) {
     skvd_answer_problem_with(request, problem, members,
-                             "key exists, at version %" PRIu64,
-                             state->version);
+                             "key exists, at version %" PRIu64, state->version);
   } else if (skvd_condition_match(condition, state) == SKVD_NO_PROBLEM) {
     skvd_answer_problem_with(request, problem, members,
                              "key is at version %" PRIu64
@@ -76,7 +74,7 @@ static void kv_refuse(skvd_request *request, const skvd_condition *condition,
   }
 }
 
-/* ---- GET ---------------------------------------------------------------------- */
+/* ---- GET ----------------------------------------------------------------- */
 
 /* Does the header's list name this media type? */
 static bool kv_accepts(const skvd_header *accept, const char *type) {
@@ -128,9 +126,9 @@ static void kv_answer_entry(skvd_request *request,
   uint64_t version = value->version;
   int type = typed->type;
   if (is_json) {
-    skvd_answer_json(request, 200, "application/json",
-                     skvd_json_item(table->key_type, key->bytes, key->len,
-                                    typed, version));
+    skvd_answer_json(
+        request, 200, "application/json",
+        skvd_json_item(table->key_type, key->bytes, key->len, typed, version));
   } else {
     kv_answer_raw(request, value, typed);
   }
@@ -150,11 +148,10 @@ static void kv_not_modified(skvd_request *request) {
 /* The entry is there: answer with it as far as the conditions allow. */
 static void kv_answer_read(skvd_request *request,
                            const stratakv_table_info *table,
-                           const skvd_key *key,
-                           const skvd_condition *condition,
-                           stratakv_value *value,
-                           const stratakv_typed *typed, bool is_json) {
-  skvd_state state = { true, value->version };
+                           const skvd_key *key, const skvd_condition *condition,
+                           stratakv_value *value, const stratakv_typed *typed,
+                           bool is_json) {
+  skvd_state state = {true, value->version};
   skvd_problem problem = skvd_condition_match(condition, &state);
   if (problem != SKVD_NO_PROBLEM) {
     kv_refuse(request, condition, &state, problem);
@@ -168,13 +165,13 @@ static void kv_answer_read(skvd_request *request,
 
 static void kv_get(skvd_request *request) {
   stratakv_table_info table;
-  stratakv_value value = { 0 };
+  stratakv_value value = {0};
   stratakv_typed typed;
   skvd_condition condition;
   skvd_key key;
   bool is_json, exists;
-  if (!kv_open(request, &table, &key) ||
-      !kv_condition(request, &condition) || !kv_format(request, &is_json)) {
+  if (!kv_open(request, &table, &key) || !kv_condition(request, &condition) ||
+      !kv_format(request, &is_json)) {
     return;
   }
   if (!skvd_lookup_entry(request, table.id, &key, &exists, &value, &typed)) {
@@ -187,13 +184,13 @@ static void kv_get(skvd_request *request) {
   stratakv_value_clear(&value);
 }
 
-/* ---- PUT and DELETE ------------------------------------------------------------- */
+/* ---- PUT and DELETE ------------------------------------------------------ */
 
 /* The key's state, for a condition that names none to begin with. */
 static bool kv_read_state(skvd_request *request, const skvd_write *write,
                           skvd_state *out) {
-  stratakv_value value = { 0 };
-  stratakv_error error = { 0, "" };
+  stratakv_value value = {0};
+  stratakv_error error = {0, ""};
   int rc = stratakv_get(request->app->store, NULL, write->table.id,
                         write->key.bytes, write->key.len, &error, &value);
   out->exists = rc == STRATAKV_OK;
@@ -208,8 +205,7 @@ static void kv_answer_written(skvd_request *request) {
   const skvd_write *write = skvd_write_of(request);
   if (write->is_delete) {
     skvd_answer_empty(request, 204);
-    skvd_answer_header(request, "Strata-Deleted",
-                       write->existed ? "1" : "0");
+    skvd_answer_header(request, "Strata-Deleted", write->existed ? "1" : "0");
   } else {
     skvd_answer_empty(request, write->existed ? 204 : 201);
     skvd_answer_etag(request, write->commit.result.lsn);
@@ -242,7 +238,7 @@ static void kv_finish(skvd_request *request) {
   const stratakv_result *result = &skvd_write_of(request)->commit.result;
   if (skvd_write_failed(request)) return;
   if (result->code == STRATAKV_CONSTRAINT_CHECK) {
-    skvd_state found = { result->version != 0, result->version };
+    skvd_state found = {result->version != 0, result->version};
     kv_attempt(request, &found);
   } else {
     kv_answer_written(request);
@@ -264,8 +260,7 @@ static bool kv_named_state(const skvd_write *write, skvd_state *out) {
 static void kv_submit_conditional(skvd_request *request) {
   skvd_write *write = skvd_write_of(request);
   skvd_state state;
-  if (kv_named_state(write, &state) ||
-      kv_read_state(request, write, &state)) {
+  if (kv_named_state(write, &state) || kv_read_state(request, write, &state)) {
     kv_attempt(request, &state);
   }
 }
@@ -336,17 +331,21 @@ static void kv_delete(skvd_request *request) {
   if (kv_new_write(request, true) != NULL) kv_submit(request);
 }
 
-/* ---- The table -------------------------------------------------------------------- */
+/* ---- The table ----------------------------------------------------------- */
 
-static const char *const kv_read_params[] = { "table", "format", NULL };
-static const char *const kv_write_params[] = { "table", NULL };
+static const char *const kv_read_params[] = {"table", "format", NULL};
+static const char *const kv_write_params[] = {"table", NULL};
 
 const skvd_route skvd_kv_routes[] = {
-  { "/v1/kv/{key}", "/v1/kv/", true, false, NULL,
-    { { "GET", 0, kv_read_params, kv_get },
-      { "PUT", SKVD_TAKES_BODY | SKVD_NEEDS_LENGTH, kv_write_params, kv_put },
-      { "DELETE", 0, kv_write_params, kv_delete },
-      { NULL, 0, NULL, NULL } } },
+    {"/v1/kv/{key}",
+     "/v1/kv/",
+     true,
+     false,
+     NULL,
+     {{"GET", 0, kv_read_params, kv_get},
+      {"PUT", SKVD_TAKES_BODY | SKVD_NEEDS_LENGTH, kv_write_params, kv_put},
+      {"DELETE", 0, kv_write_params, kv_delete},
+      {NULL, 0, NULL, NULL}}},
 };
 const size_t skvd_kv_route_count =
     sizeof skvd_kv_routes / sizeof skvd_kv_routes[0];

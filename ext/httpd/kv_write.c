@@ -9,13 +9,10 @@ static void write_free(void *state) {
   free(write);
 }
 
-static void write_done(void *request) {
-  skvd_request_resume(request);
-}
+static void write_done(void *request) { skvd_request_resume(request); }
 
 static void write_queue(skvd_request *request) {
-  skvd_commit_queue_add(request->app->commits,
-                        &skvd_write_of(request)->commit);
+  skvd_commit_queue_add(request->app->commits, &skvd_write_of(request)->commit);
 }
 
 skvd_write *skvd_write_new(skvd_request *request) {

@@ -16,15 +16,15 @@
 #include "ext/httpd/request.h"
 
 typedef struct skvd_write {
-  skvd_commit commit;         /* the batch, and what became of it */
-  stratakv_table_info table;  /* where */
-  skvd_key key;               /* what; its bytes live as long as this */
-  bool is_delete;             /* else it is a put */
-  bool existed;               /* the key was there when the request was read */
-  const void *value;          /* put: stored form; borrowed */
-  size_t value_len;           /* its bytes */
-  skvd_condition condition;   /* none, if none was given */
-  unsigned attempts;          /* commits tried */
+  skvd_commit commit;        /* the batch, and what became of it */
+  stratakv_table_info table; /* where */
+  skvd_key key;              /* what; its bytes live as long as this */
+  bool is_delete;            /* else it is a put */
+  bool existed;              /* the key was there when the request was read */
+  const void *value;         /* put: stored form; borrowed */
+  size_t value_len;          /* its bytes */
+  skvd_condition condition;  /* none, if none was given */
+  unsigned attempts;         /* commits tried */
 } skvd_write;
 
 /* Make a write, which becomes the request's state; NULL without memory, and

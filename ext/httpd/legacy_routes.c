@@ -17,7 +17,7 @@
 static const char legacy_no_key[] =
     "key query parameter is required to request\n";
 
-/* ---- Answers ------------------------------------------------------------------- */
+/* ---- Answers ------------------------------------------------------------- */
 
 static void legacy_answer(skvd_request *request, unsigned status,
                           const char *type, const char *text) {
@@ -55,7 +55,7 @@ static void legacy_answer_json(skvd_request *request, unsigned status,
   free(line);
 }
 
-/* ---- Keys ------------------------------------------------------------------------ */
+/* ---- Keys ---------------------------------------------------------------- */
 
 static bool legacy_make_key(skvd_request *request, const char *bytes,
                             size_t len, stratakv_table_info *table,
@@ -82,7 +82,7 @@ static bool legacy_key(skvd_request *request, stratakv_table_info *table,
                          param == NULL ? 0 : param->value_len, table, key);
 }
 
-/* ---- GET /get ----------------------------------------------------------------------- */
+/* ---- GET /get ------------------------------------------------------------ */
 
 /* The value under "value": text, or base64 and a word about it. */
 static int legacy_put_value(json_t *json, const stratakv_typed *typed) {
@@ -120,7 +120,7 @@ static json_t *legacy_entry(const skvd_request *request,
 
 static void legacy_get(skvd_request *request) {
   stratakv_table_info table;
-  stratakv_value value = { 0 };
+  stratakv_value value = {0};
   stratakv_typed typed;
   skvd_key key;
   bool exists;
@@ -132,7 +132,7 @@ static void legacy_get(skvd_request *request) {
   stratakv_value_clear(&value);
 }
 
-/* ---- PUT /put, DELETE /delete ---------------------------------------------------------- */
+/* ---- PUT /put, DELETE /delete -------------------------------------------- */
 
 static void legacy_finish_write(skvd_request *request) {
   if (skvd_write_failed(request)) return;
@@ -196,8 +196,7 @@ static void legacy_put(skvd_request *request) {
   }
   if (skvd_json_is_modest(skvd_body_data(body), body->size)) {
     json = json_loadb(skvd_body_data(body), body->size,
-                      JSON_DECODE_ANY | JSON_ALLOW_NUL |
-                          JSON_DISABLE_EOF_CHECK,
+                      JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK,
                       NULL);
   }
   legacy_put_document(request, json);
@@ -220,11 +219,9 @@ static void legacy_delete(skvd_request *request) {
   }
 }
 
-/* ---- POST /compact ----------------------------------------------------------------------- */
+/* ---- POST /compact ------------------------------------------------------- */
 
-static void legacy_compact_done(void *request) {
-  skvd_request_resume(request);
-}
+static void legacy_compact_done(void *request) { skvd_request_resume(request); }
 
 static void legacy_compact_submit(skvd_request *request) {
   skvd_jobs_compact(request->app->jobs, request->state);
@@ -253,17 +250,33 @@ static void legacy_compact(skvd_request *request) {
   skvd_request_park(request, legacy_compact_submit, legacy_compact_finish);
 }
 
-/* ---- The table ------------------------------------------------------------------------------ */
+/* ---- The table ----------------------------------------------------------- */
 
 const skvd_route skvd_legacy_routes[] = {
-  { "/put", "/put", false, true, legacy_wrong_method,
-    { { "PUT", SKVD_TAKES_BODY, NULL, legacy_put }, { NULL, 0, NULL, NULL } } },
-  { "/get", "/get", false, true, legacy_wrong_method,
-    { { "GET", 0, NULL, legacy_get }, { NULL, 0, NULL, NULL } } },
-  { "/delete", "/delete", false, true, legacy_wrong_method,
-    { { "DELETE", 0, NULL, legacy_delete }, { NULL, 0, NULL, NULL } } },
-  { "/compact", "/compact", false, true, legacy_wrong_method,
-    { { "POST", 0, NULL, legacy_compact }, { NULL, 0, NULL, NULL } } },
+    {"/put",
+     "/put",
+     false,
+     true,
+     legacy_wrong_method,
+     {{"PUT", SKVD_TAKES_BODY, NULL, legacy_put}, {NULL, 0, NULL, NULL}}},
+    {"/get",
+     "/get",
+     false,
+     true,
+     legacy_wrong_method,
+     {{"GET", 0, NULL, legacy_get}, {NULL, 0, NULL, NULL}}},
+    {"/delete",
+     "/delete",
+     false,
+     true,
+     legacy_wrong_method,
+     {{"DELETE", 0, NULL, legacy_delete}, {NULL, 0, NULL, NULL}}},
+    {"/compact",
+     "/compact",
+     false,
+     true,
+     legacy_wrong_method,
+     {{"POST", 0, NULL, legacy_compact}, {NULL, 0, NULL, NULL}}},
 };
 const size_t skvd_legacy_route_count =
     sizeof skvd_legacy_routes / sizeof skvd_legacy_routes[0];

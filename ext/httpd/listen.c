@@ -18,8 +18,10 @@ static skvd_listen_rc listen_parse_unix(skvd_listener *out, char *why,
   const char *path = out->text + strlen("unix:");
   struct sockaddr_un *address = (struct sockaddr_un *)&out->address;
   if (path[0] != '/' || strlen(path) >= sizeof address->sun_path) {
-    snprintf(why, size, "%s: a unix address is unix:/path, of at most %zu "
-             "bytes", out->text, sizeof address->sun_path - 1);
+    snprintf(why, size,
+             "%s: a unix address is unix:/path, of at most %zu "
+             "bytes",
+             out->text, sizeof address->sun_path - 1);
     return SKVD_LISTEN_SYNTAX;
   }
   address->sun_family = AF_UNIX;
@@ -75,9 +77,9 @@ static void listen_classify(skvd_listener *out) {
 
 static skvd_listen_rc listen_resolve(skvd_listener *out, char *why,
                                      size_t size) {
-  struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-                            .ai_family = AF_UNSPEC,
-                            .ai_socktype = SOCK_STREAM };
+  struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+                           .ai_family = AF_UNSPEC,
+                           .ai_socktype = SOCK_STREAM};
   struct addrinfo *found = NULL;
   char port[8];
   int rc;
@@ -103,8 +105,10 @@ skvd_listen_rc skvd_listener_parse(const char *text, skvd_listener *out,
     return listen_parse_unix(out, why, size);
   }
   if (!listen_split(out)) {
-    snprintf(why, size, "%.200s: an address is host:port, [v6]:port or "
-             "unix:/path", text);
+    snprintf(why, size,
+             "%.200s: an address is host:port, [v6]:port or "
+             "unix:/path",
+             text);
     return SKVD_LISTEN_SYNTAX;
   }
   return listen_resolve(out, why, size);
@@ -126,22 +130,21 @@ static const char *listen_path(const skvd_listener *listener) {
 static void listen_remove_stale(const skvd_listener *listener) {
   struct stat status;
   int fd;
-  if (lstat(listen_path(listener), &status) != 0 ||
-      !S_ISSOCK(status.st_mode)) {
+  if (lstat(listen_path(listener), &status) != 0 || !S_ISSOCK(status.st_mode)) {
     return;
   }
   fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return;
   if (connect(fd, (const struct sockaddr *)&listener->address,
-              listener->address_len) != 0 && errno == ECONNREFUSED) {
+              listener->address_len) != 0 &&
+      errno == ECONNREFUSED) {
     unlink(listen_path(listener));
   }
   close(fd);
 }
 
 static int listen_bind(const skvd_listener *listener) {
-  const struct sockaddr *address =
-      (const struct sockaddr *)&listener->address;
+  const struct sockaddr *address = (const struct sockaddr *)&listener->address;
   mode_t mask;
   int rc, saved;
   if (!listener->is_unix) {
@@ -204,8 +207,7 @@ void skvd_listener_close(skvd_listener *listener) {
   listener->inode = 0;
 }
 
-void skvd_listener_name(const skvd_listener *listener, char *out,
-                        size_t size) {
+void skvd_listener_name(const skvd_listener *listener, char *out, size_t size) {
   bool is_v6 = strchr(listener->host, ':') != NULL;
   if (listener->is_unix) {
     snprintf(out, size, "%s", listener->text);

@@ -48,7 +48,6 @@ skvd_listen_rc skvd_listener_open(skvd_listener *listener, char *why,
 void skvd_listener_close(skvd_listener *listener);
 
 /* "http://127.0.0.1:8080" or "unix:/path". */
-void skvd_listener_name(const skvd_listener *listener, char *out,
-                        size_t size);
+void skvd_listener_name(const skvd_listener *listener, char *out, size_t size);
 
 #endif

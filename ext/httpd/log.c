@@ -33,7 +33,7 @@ static void log_string(log_line *line, const char *text) {
   log_raw(line, "\"");
   for (; *text != 0 && line->len < LOG_STRING_END; text++) {
     unsigned char c = (unsigned char)*text;
-    char out[8] = { (char)c, 0 };
+    char out[8] = {(char)c, 0};
     if (c < 0x20 || c >= 0x7f) snprintf(out, sizeof out, "\\u%04x", c);
     if (c == '"' || c == '\\') snprintf(out, sizeof out, "\\%c", c);
     log_raw(line, out);
@@ -64,7 +64,7 @@ static void log_begin(log_line *line) {
 /* Is there room for a line? Then the number of those left out before it. */
 static bool log_has_room(unsigned *left_out) {
   static unsigned missed; /* under the mutex of log_end */
-  struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
+  struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
   bool is_ready = poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0;
   *left_out = is_ready ? missed : 0;
   missed = is_ready ? 0 : missed + 1;

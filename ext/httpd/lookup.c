@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-bool skvd_lookup_table(skvd_request *request, const char *name,
-                       size_t name_len, stratakv_table_info *out) {
+bool skvd_lookup_table(skvd_request *request, const char *name, size_t name_len,
+                       stratakv_table_info *out) {
   char text[STRATAKV_MAX_TABLE_NAME + 1];
   stratakv_error error;
   int rc;
@@ -28,9 +28,9 @@ bool skvd_lookup_table(skvd_request *request, const char *name,
 
 bool skvd_lookup_exists(skvd_request *request, uint32_t table,
                         const skvd_key *key, bool *exists) {
-  stratakv_error error = { 0, "" };
-  int rc = stratakv_get(request->app->store, NULL, table, key->bytes,
-                        key->len, &error, NULL);
+  stratakv_error error = {0, ""};
+  int rc = stratakv_get(request->app->store, NULL, table, key->bytes, key->len,
+                        &error, NULL);
   *exists = rc == STRATAKV_OK;
   if (rc == STRATAKV_OK || rc == STRATAKV_NOTFOUND) return true;
   skvd_answer_store_error(request, rc, &error);
@@ -38,11 +38,11 @@ bool skvd_lookup_exists(skvd_request *request, uint32_t table,
 }
 
 bool skvd_lookup_entry(skvd_request *request, uint32_t table,
-                       const skvd_key *key, bool *exists,
-                       stratakv_value *value, stratakv_typed *typed) {
-  stratakv_error error = { 0, "" };
-  int rc = stratakv_get(request->app->store, NULL, table, key->bytes,
-                        key->len, &error, value);
+                       const skvd_key *key, bool *exists, stratakv_value *value,
+                       stratakv_typed *typed) {
+  stratakv_error error = {0, ""};
+  int rc = stratakv_get(request->app->store, NULL, table, key->bytes, key->len,
+                        &error, value);
   *exists = rc == STRATAKV_OK;
   if (rc == STRATAKV_NOTFOUND) return true;
   if (rc != STRATAKV_OK) {

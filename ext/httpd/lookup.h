@@ -15,8 +15,8 @@
 #define SKVD_DEFAULT_TABLE "kv"
 
 /* Find a table; name has no terminator. False: the request has an answer. */
-bool skvd_lookup_table(skvd_request *request, const char *name,
-                       size_t name_len, stratakv_table_info *out);
+bool skvd_lookup_table(skvd_request *request, const char *name, size_t name_len,
+                       stratakv_table_info *out);
 
 /* Is the key there? False: the request has an answer. */
 bool skvd_lookup_exists(skvd_request *request, uint32_t table,
@@ -27,7 +27,7 @@ bool skvd_lookup_exists(skvd_request *request, uint32_t table,
  * zeros and must be cleared. False: the request has an answer.
  */
 bool skvd_lookup_entry(skvd_request *request, uint32_t table,
-                       const skvd_key *key, bool *exists,
-                       stratakv_value *value, stratakv_typed *typed);
+                       const skvd_key *key, bool *exists, stratakv_value *value,
+                       stratakv_typed *typed);
 
 #endif

@@ -59,12 +59,12 @@ static int main_fail(int code, const char *message) {
   return code;
 }
 
-/* ---- Start --------------------------------------------------------------------- */
+/* ---- Start --------------------------------------------------------------- */
 
 static void main_harden(main_daemon *d) {
-  struct rlimit none = { 0, 0 };
+  struct rlimit none = {0, 0};
   signal(SIGPIPE, SIG_IGN);
-  setrlimit(RLIMIT_CORE, &none);  /* a core holds every value */
+  setrlimit(RLIMIT_CORE, &none); /* a core holds every value */
   prctl(PR_SET_DUMPABLE, 0);
   sigemptyset(&d->signals);
   sigaddset(&d->signals, SIGTERM);
@@ -88,7 +88,8 @@ static int main_parse_addresses(main_daemon *d) {
       snprintf(why, sizeof why,
                "%s can be reached from other machines, and whoever reaches "
                "this daemon may read and write everything; give --insecure "
-               "if that is wanted", listen->at[i]);
+               "if that is wanted",
+               listen->at[i]);
       return main_fail(MAIN_USAGE, why);
     }
     d->listener_count++;
@@ -113,13 +114,13 @@ static int main_create_table(stratakv_store *store, stratakv_error *error) {
   size_t count;
   int rc = stratakv_tables(store, &info, 1, error, &count);
   if (rc != STRATAKV_OK || count > 0) return rc;
-  return stratakv_table(store, SKVD_DEFAULT_TABLE, STRATAKV_KEY_TEXT, 1,
-                        error, &info);
+  return stratakv_table(store, SKVD_DEFAULT_TABLE, STRATAKV_KEY_TEXT, 1, error,
+                        &info);
 }
 
 static int main_open_store(main_daemon *d) {
   stratakv_options options;
-  stratakv_error error = { 0, "" };
+  stratakv_error error = {0, ""};
   int rc;
   stratakv_options_init(&options);
   options.create = 1;
@@ -147,8 +148,8 @@ static int main_start_threads(main_daemon *d) {
   if (app->commits != NULL && app->jobs != NULL) {
     app->clock = skvd_clock_start(main_tick, app);
   }
-  return app->clock != NULL ? 0 : main_fail(MAIN_ADDRESS,
-                                            "cannot start threads");
+  return app->clock != NULL ? 0
+                            : main_fail(MAIN_ADDRESS, "cannot start threads");
 }
 
 static int main_start_servers(main_daemon *d) {
@@ -174,7 +175,7 @@ static int main_start(main_daemon *d) {
   return code;
 }
 
-/* ---- Run and stop ---------------------------------------------------------------- */
+/* ---- Run and stop -------------------------------------------------------- */
 
 /* Wait for a signal that means to stop. */
 static void main_wait(const main_daemon *d) {
@@ -189,7 +190,7 @@ static void main_wait(const main_daemon *d) {
  * (a client may be just about to use a connection that it holds), for at most
  * ms; a further signal ends the wait. */
 static void main_drain(const main_daemon *d, int64_t ms) {
-  struct timespec poll = { 0, MAIN_POLL_MS * 1000000 };
+  struct timespec poll = {0, MAIN_POLL_MS * 1000000};
   int64_t end = skvd_now_ms() + ms;
   int quiet = 0;
   while (quiet < MAIN_QUIET_POLLS && skvd_now_ms() < end) {
@@ -212,7 +213,7 @@ static void main_free_threads(main_daemon *d) {
 }
 
 static void main_close_store(main_daemon *d) {
-  stratakv_error error = { 0, "" };
+  stratakv_error error = {0, ""};
   if (d->app.store != NULL &&
       stratakv_close(d->app.store, &error) != STRATAKV_OK) {
     skvd_log_event("warning", "closing the store: %s", error.message);

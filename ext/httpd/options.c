@@ -31,35 +31,35 @@ typedef struct option_row {
 #define AT(member) offsetof(skvd_options, member)
 
 static const option_row option_rows[] = {
-  { "listen", OPTION_STRING, AT(listen), 0, 0, "ADDR",
-    "host:port, [v6]:port or unix:/path; repeatable\n"
-    "(default 127.0.0.1:8080)" },
-  { "insecure", OPTION_FLAG, AT(is_insecure), 0, 0, "",
-    "allow an address that other machines can reach" },
-  { "allow-host", OPTION_STRING, AT(allow_hosts), 0, 0, "H",
-    "accept this Host header too; repeatable" },
-  { "allow-origin", OPTION_STRING, AT(allow_origins), 0, 0, "O",
-    "accept requests of web pages from this origin;\nrepeatable" },
-  { "sync", OPTION_SYNC, AT(sync), 0, 0, "MODE",
-    "full, normal or off: what a write waits for\n(default full)" },
-  { "memory", OPTION_SIZE, AT(memory), 4 * MIB, 64 * GIB, "N",
-    "memory of the engine, 4M to 64G (default 32M)" },
-  { "busy-timeout", OPTION_NUMBER, AT(busy_timeout_ms), 0, 600000, "MS",
-    "wait for other writers (default 5000)" },
-  { "max-body", OPTION_SIZE, AT(max_body), 1, GIB, "N",
-    "largest value (default 16M)" },
-  { "body-memory", OPTION_SIZE, AT(body_memory), 1, 1024 * GIB, "N",
-    "request bodies in memory, all together\n(default 128M)" },
-  { "threads", OPTION_NUMBER, AT(threads), 2, 256, "N",
-    "HTTP threads (default: cores, 2 to 8)" },
-  { "connections", OPTION_NUMBER, AT(connections), 2, 65535, "N",
-    "connections at once (default 256)" },
-  { "per-address", OPTION_NUMBER, AT(per_address), 1, 65535, "N",
-    "of those, from one address (default 64)" },
-  { "no-legacy", OPTION_FLAG, AT(no_legacy), 0, 0, "",
-    "switch off /put, /get, /delete and /compact" },
-  { "log-keys", OPTION_FLAG, AT(log_keys), 0, 0, "",
-    "write request targets, and so keys, to the log" },
+    {"listen", OPTION_STRING, AT(listen), 0, 0, "ADDR",
+     "host:port, [v6]:port or unix:/path; repeatable\n"
+     "(default 127.0.0.1:8080)"},
+    {"insecure", OPTION_FLAG, AT(is_insecure), 0, 0, "",
+     "allow an address that other machines can reach"},
+    {"allow-host", OPTION_STRING, AT(allow_hosts), 0, 0, "H",
+     "accept this Host header too; repeatable"},
+    {"allow-origin", OPTION_STRING, AT(allow_origins), 0, 0, "O",
+     "accept requests of web pages from this origin;\nrepeatable"},
+    {"sync", OPTION_SYNC, AT(sync), 0, 0, "MODE",
+     "full, normal or off: what a write waits for\n(default full)"},
+    {"memory", OPTION_SIZE, AT(memory), 4 * MIB, 64 * GIB, "N",
+     "memory of the engine, 4M to 64G (default 32M)"},
+    {"busy-timeout", OPTION_NUMBER, AT(busy_timeout_ms), 0, 600000, "MS",
+     "wait for other writers (default 5000)"},
+    {"max-body", OPTION_SIZE, AT(max_body), 1, GIB, "N",
+     "largest value (default 16M)"},
+    {"body-memory", OPTION_SIZE, AT(body_memory), 1, 1024 * GIB, "N",
+     "request bodies in memory, all together\n(default 128M)"},
+    {"threads", OPTION_NUMBER, AT(threads), 2, 256, "N",
+     "HTTP threads (default: cores, 2 to 8)"},
+    {"connections", OPTION_NUMBER, AT(connections), 2, 65535, "N",
+     "connections at once (default 256)"},
+    {"per-address", OPTION_NUMBER, AT(per_address), 1, 65535, "N",
+     "of those, from one address (default 64)"},
+    {"no-legacy", OPTION_FLAG, AT(no_legacy), 0, 0, "",
+     "switch off /put, /get, /delete and /compact"},
+    {"log-keys", OPTION_FLAG, AT(log_keys), 0, 0, "",
+     "write request targets, and so keys, to the log"},
 };
 
 #define OPTION_COUNT (sizeof option_rows / sizeof option_rows[0])
@@ -110,8 +110,10 @@ static void option_unknown(const char *name, size_t len, char *message,
     }
   }
   if (best != NULL) {
-    snprintf(message, size, "unknown option \"--%.*s\" (did you mean "
-             "\"--%s\"?)", (int)len, name, best);
+    snprintf(message, size,
+             "unknown option \"--%.*s\" (did you mean "
+             "\"--%s\"?)",
+             (int)len, name, best);
   } else {
     snprintf(message, size, "unknown option \"--%.*s\"", (int)len, name);
   }
@@ -147,25 +149,29 @@ static bool option_set_number(const option_row *row, const char *text,
     *out = value;
     return true;
   }
-  snprintf(message, size, "option --%s must be %s from %llu to %llu, not "
-           "\"%.100s\"", row->name, is_size ? "a size" : "a number",
+  snprintf(message, size,
+           "option --%s must be %s from %llu to %llu, not "
+           "\"%.100s\"",
+           row->name, is_size ? "a size" : "a number",
            (unsigned long long)row->min, (unsigned long long)row->max, text);
   return false;
 }
 
 static bool option_set_sync(const char *text, int *out, char *message,
                             size_t size) {
-  static const char *const names[] = { [STRATAKV_SYNC_FULL] = "full",
-                                       [STRATAKV_SYNC_NORMAL] = "normal",
-                                       [STRATAKV_SYNC_OFF] = "off" };
+  static const char *const names[] = {[STRATAKV_SYNC_FULL] = "full",
+                                      [STRATAKV_SYNC_NORMAL] = "normal",
+                                      [STRATAKV_SYNC_OFF] = "off"};
   for (int i = 0; i < 3; i++) {
     if (strcasecmp(names[i], text) == 0) {
       *out = i;
       return true;
     }
   }
-  snprintf(message, size, "option --sync must be full, normal or off, not "
-           "\"%.100s\"", text);
+  snprintf(message, size,
+           "option --sync must be full, normal or off, not "
+           "\"%.100s\"",
+           text);
   return false;
 }
 
@@ -184,11 +190,11 @@ static bool option_set(const option_row *row, const char *text,
                        skvd_options *out, char *message, size_t size) {
   void *member = (char *)out + row->offset;
   switch (row->kind) {
-    case OPTION_FLAG: *(bool *)member = true; return true;
-    case OPTION_SYNC: return option_set_sync(text, member, message, size);
-    case OPTION_STRING:
-      return option_add_string(row, text, member, message, size);
-    default: return option_set_number(row, text, member, message, size);
+  case OPTION_FLAG: *(bool *)member = true; return true;
+  case OPTION_SYNC: return option_set_sync(text, member, message, size);
+  case OPTION_STRING:
+    return option_add_string(row, text, member, message, size);
+  default: return option_set_number(row, text, member, message, size);
   }
 }
 
@@ -237,8 +243,10 @@ static bool option_take(int argc, char **argv, int *i, uint64_t *seen,
 static bool option_take_store(const char *word, skvd_options *out,
                               char *message, size_t size) {
   if (out->store != NULL) {
-    snprintf(message, size, "there is one store, not \"%.100s\" and "
-             "\"%.100s\"", out->store, word);
+    snprintf(message, size,
+             "there is one store, not \"%.100s\" and "
+             "\"%.100s\"",
+             out->store, word);
     return false;
   }
   out->store = word;
@@ -256,8 +264,10 @@ static bool option_check(skvd_options *out, char *message, size_t size) {
     return false;
   }
   if (out->connections < out->threads) {
-    snprintf(message, size, "--connections must be at least --threads, "
-             "which is %u", (unsigned)out->threads);
+    snprintf(message, size,
+             "--connections must be at least --threads, "
+             "which is %u",
+             (unsigned)out->threads);
     return false;
   }
   if (out->listen.count == 0) {
@@ -274,8 +284,7 @@ skvd_wish skvd_options_parse(int argc, char **argv, unsigned cores,
   for (int i = 1; i < argc; i++) {
     const char *word = argv[i];
     bool is_option = !is_ended && word[0] == '-' && word[1] != 0;
-    if (is_option && (strcmp(word, "--help") == 0 ||
-                      strcmp(word, "-h") == 0)) {
+    if (is_option && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
       return SKVD_HELP;
     }
     if (is_option && strcmp(word, "--") == 0) {
@@ -309,7 +318,8 @@ void skvd_options_help(FILE *file) {
   fputs("Usage: stratakvd [options] STORE\n\n"
         "Serves the StrataKV store in directory STORE over HTTP/1.1, and "
         "shares it with\nevery other process that has it open. The directory "
-        "is created if it is missing.\n\nOptions:\n", file);
+        "is created if it is missing.\n\nOptions:\n",
+        file);
   for (size_t i = 0; i < OPTION_COUNT; i++) {
     char name[40];
     snprintf(name, sizeof name, "--%s %s", option_rows[i].name,
@@ -320,5 +330,6 @@ void skvd_options_help(FILE *file) {
   fprintf(file, "  %-22s ", "--help");
   option_print_help(file, "print this text");
   fputs("\nExit codes: 0 after SIGTERM or SIGINT, 1 usage, 2 store, "
-        "3 address.\n", file);
+        "3 address.\n",
+        file);
 }

@@ -49,34 +49,34 @@ typedef struct skvd_request {
   struct MHD_Connection *connection; /* whose request it is */
   skvd_peer *peer;                   /* the clock's view of that */
   skvd_request_phase phase;
-  bool is_counted;                   /* in app->in_flight */
-  int64_t began_us;                  /* monotonic, for the log */
-  char id[SKVD_REQUEST_ID_SIZE];     /* the caller's, or a made one */
+  bool is_counted;               /* in app->in_flight */
+  int64_t began_us;              /* monotonic, for the log */
+  char id[SKVD_REQUEST_ID_SIZE]; /* the caller's, or a made one */
 
   /* The head. */
-  const char *line;      /* where the library has the target; an address to
+  const char *line;          /* where the library has the target; an address to
                             compare, not to be read */
-  char *raw;             /* the raw target, a copy */
-  size_t raw_len;        /* its bytes */
-  char *space;           /* for decoding, raw_len + 1 bytes */
-  skvd_target target;    /* of raw, in space */
-  char method[24];       /* as sent, cut for the log */
-  skvd_headers headers;  /* the library's memory */
-  skvd_framing framing;  /* what they say about the body */
+  char *raw;                 /* the raw target, a copy */
+  size_t raw_len;            /* its bytes */
+  char *space;               /* for decoding, raw_len + 1 bytes */
+  skvd_target target;        /* of raw, in space */
+  char method[24];           /* as sent, cut for the log */
+  skvd_headers headers;      /* the library's memory */
+  skvd_framing framing;      /* what they say about the body */
   const skvd_route *route;   /* NULL until it is found */
   const skvd_action *action; /* NULL until it is found */
 
   /* The body. */
-  skvd_body body;      /* if the action takes one */
-  uint64_t swallowed;  /* bytes that were thrown away */
+  skvd_body body;     /* if the action takes one */
+  uint64_t swallowed; /* bytes that were thrown away */
 
   /* The answer. */
-  skvd_answer answer;  /* empty until there is one */
-  bool is_refused;     /* the answer is a refusal; no action runs */
-  bool is_urgent;      /* refused: do not read the body */
+  skvd_answer answer; /* empty until there is one */
+  bool is_refused;    /* the answer is a refusal; no action runs */
+  bool is_urgent;     /* refused: do not read the body */
 
   /* Parking. */
-  bool is_parked;      /* park was called; suspend when the action returns */
+  bool is_parked; /* park was called; suspend when the action returns */
   void (*submit)(struct skvd_request *request);
   void (*finish)(struct skvd_request *request);
 

@@ -19,8 +19,7 @@ static const skvd_route *route_search(const skvd_route *routes, size_t count,
   return NULL;
 }
 
-const skvd_route *skvd_routes_find(const skvd_target *target,
-                                   bool has_legacy) {
+const skvd_route *skvd_routes_find(const skvd_target *target, bool has_legacy) {
   const skvd_route *route =
       route_search(skvd_kv_routes, skvd_kv_route_count, target);
   if (route == NULL) {

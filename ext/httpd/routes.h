@@ -20,8 +20,8 @@ struct skvd_request;
 
 /* One method of a route. */
 typedef struct skvd_action {
-  const char *method; /* "GET" answers HEAD too; NULL ends the list */
-  unsigned flags;     /* SKVD_TAKES_BODY and so on */
+  const char *method;        /* "GET" answers HEAD too; NULL ends the list */
+  unsigned flags;            /* SKVD_TAKES_BODY and so on */
   const char *const *params; /* the query parameters it knows, NULL at the
                                 end; a NULL list knows all */
   /* Called on the HTTP thread when the whole request is there: answers it
@@ -47,8 +47,7 @@ extern const skvd_route skvd_state_routes[];
 extern const size_t skvd_state_route_count;
 
 /* The route of a target, NULL if there is none. */
-const skvd_route *skvd_routes_find(const skvd_target *target,
-                                   bool has_legacy);
+const skvd_route *skvd_routes_find(const skvd_target *target, bool has_legacy);
 
 /* The route's action for a method, NULL if it has none. */
 const skvd_action *skvd_route_action(const skvd_route *route,

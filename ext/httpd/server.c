@@ -51,12 +51,11 @@ static enum MHD_Result server_go_on(skvd_request *request) {
   return MHD_YES;
 }
 
-/* ---- The three calls of a request ------------------------------------------ */
+/* ---- The three calls of a request ---------------------------------------- */
 
 static enum MHD_Result server_take_header(void *arg, enum MHD_ValueKind kind,
                                           const char *name, size_t name_len,
-                                          const char *value,
-                                          size_t value_len) {
+                                          const char *value, size_t value_len) {
   (void)kind;
   skvd_headers_add(arg, name, name_len, value, value_len);
   return MHD_YES;
@@ -85,8 +84,7 @@ static enum MHD_Result server_first_call(skvd_request *request,
 }
 
 /* Keep a piece of the body, or turn the request into a refusal. */
-static void server_keep(skvd_request *request, const char *data,
-                        size_t size) {
+static void server_keep(skvd_request *request, const char *data, size_t size) {
   size_t limit = request->app->options->max_body;
   size_t most = request->framing.has_length ? request->framing.length : limit;
   if (size > limit - request->body.size) {
@@ -102,10 +100,10 @@ static void server_keep(skvd_request *request, const char *data,
   skvd_body_clear(&request->body);
 }
 
-static enum MHD_Result server_body_call(skvd_request *request,
-                                        const char *data, size_t *size) {
-  bool is_kept = !request->is_refused &&
-                 (request->action->flags & SKVD_TAKES_BODY) != 0;
+static enum MHD_Result server_body_call(skvd_request *request, const char *data,
+                                        size_t *size) {
+  bool is_kept =
+      !request->is_refused && (request->action->flags & SKVD_TAKES_BODY) != 0;
   request->peer->body += *size;
   if (is_kept) {
     server_keep(request, data, *size);
@@ -133,28 +131,26 @@ static enum MHD_Result server_handle(void *arg,
   (void)url;
   if (request == NULL || request->peer == NULL) return MHD_NO;
   switch (request->phase) {
-    case SKVD_HEAD: return server_first_call(request, method, version);
-    case SKVD_BODY:
-      if (*size > 0) return server_body_call(request, data, size);
-      return server_last_call(request);
-    case SKVD_PARKED:
-      request->finish(request);
-      return server_go_on(request);
-    default: return MHD_NO;
+  case SKVD_HEAD: return server_first_call(request, method, version);
+  case SKVD_BODY:
+    if (*size > 0) return server_body_call(request, data, size);
+    return server_last_call(request);
+  case SKVD_PARKED: request->finish(request); return server_go_on(request);
+  default: return MHD_NO;
   }
 }
 
-/* ---- Beginnings and ends ----------------------------------------------------- */
+/* ---- Beginnings and ends ------------------------------------------------- */
 
 static void *server_target(void *arg, const char *target,
                            struct MHD_Connection *connection) {
   skvd_server *server = arg;
   const union MHD_ConnectionInfo *info;
-  skvd_request *request = skvd_request_new(server->app, server->listener,
-                                           connection, target);
+  skvd_request *request =
+      skvd_request_new(server->app, server->listener, connection, target);
   if (request == NULL) return NULL;
-  info = MHD_get_connection_info(connection,
-                                 MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+  info =
+      MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
   request->peer = info == NULL ? NULL : info->socket_context;
   return request;
 }
@@ -162,13 +158,13 @@ static void *server_target(void *arg, const char *target,
 static void server_log(const skvd_request *request) {
   bool is_sent = request->phase == SKVD_ANSWERED;
   skvd_log_request line = {
-    .id = request->id,
-    .method = request->method,
-    .route = request->route == NULL ? NULL : request->route->name,
-    .target = request->app->options->log_keys ? request->raw : NULL,
-    .status = is_sent ? request->answer.status : 0,
-    .bytes = is_sent ? request->answer.size : 0,
-    .ms = (double)skvd_request_age_us(request) / 1000.0,
+      .id = request->id,
+      .method = request->method,
+      .route = request->route == NULL ? NULL : request->route->name,
+      .target = request->app->options->log_keys ? request->raw : NULL,
+      .status = is_sent ? request->answer.status : 0,
+      .bytes = is_sent ? request->answer.size : 0,
+      .ms = (double)skvd_request_age_us(request) / 1000.0,
   };
   skvd_log_access(&line);
 }
@@ -199,8 +195,7 @@ static void server_connection(void *arg, struct MHD_Connection *connection,
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     *peer = info == NULL ? NULL
-                         : skvd_clock_add(server->app->clock,
-                                          info->connect_fd);
+                         : skvd_clock_add(server->app->clock, info->connect_fd);
   } else if (*peer != NULL) {
     skvd_clock_remove(server->app->clock, *peer);
     *peer = NULL;
@@ -214,30 +209,26 @@ static void server_library_log(void *arg, const char *format, va_list args) {
   skvd_log_client_event("libmicrohttpd: %s", message);
 }
 
-/* ---- Start and stop ---------------------------------------------------------- */
+/* ---- Start and stop ------------------------------------------------------ */
 
 static struct MHD_Daemon *server_start_daemon(skvd_server *server) {
   const skvd_options *options = server->app->options;
-  unsigned per_address = server->listener->is_unix
-                             ? 0
-                             : (unsigned)options->per_address;
+  unsigned per_address =
+      server->listener->is_unix ? 0 : (unsigned)options->per_address;
   return MHD_start_daemon(
       MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
           MHD_USE_ERROR_LOG,
-      0, NULL, NULL, server_handle, server,
-      MHD_OPTION_EXTERNAL_LOGGER, server_library_log, NULL,
-      MHD_OPTION_LISTEN_SOCKET, server->listener->fd,
+      0, NULL, NULL, server_handle, server, MHD_OPTION_EXTERNAL_LOGGER,
+      server_library_log, NULL, MHD_OPTION_LISTEN_SOCKET, server->listener->fd,
       MHD_OPTION_THREAD_POOL_SIZE, (unsigned)options->threads,
       MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections,
       MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address,
       MHD_OPTION_CONNECTION_TIMEOUT, SERVER_TIMEOUT_S,
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_CONNECTION_MEMORY,
-      MHD_OPTION_STRICT_FOR_CLIENT, 1,
-      MHD_OPTION_THREAD_STACK_SIZE, (size_t)SERVER_STACK,
-      MHD_OPTION_URI_LOG_CALLBACK, server_target, server,
+      MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_THREAD_STACK_SIZE,
+      (size_t)SERVER_STACK, MHD_OPTION_URI_LOG_CALLBACK, server_target, server,
       MHD_OPTION_NOTIFY_COMPLETED, server_completed, server,
-      MHD_OPTION_NOTIFY_CONNECTION, server_connection, server,
-      MHD_OPTION_END);
+      MHD_OPTION_NOTIFY_CONNECTION, server_connection, server, MHD_OPTION_END);
 }
 
 skvd_server *skvd_server_start(skvd_app *app, skvd_listener *listener) {

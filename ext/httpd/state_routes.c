@@ -15,7 +15,7 @@ static void state_healthz(skvd_request *request) {
   skvd_answer_text(request, 200, STATE_TEXT, "ok\n");
 }
 
-/* ---- /readyz -------------------------------------------------------------------- */
+/* ---- /readyz ------------------------------------------------------------- */
 
 typedef struct state_check {
   const char *name;
@@ -29,10 +29,10 @@ static void state_readyz(skvd_request *request) {
   bool is_ready = true;
   skvd_health_look(&app->health, app->store, skvd_now_ms());
   const state_check checks[] = {
-    { "running", !app->is_stopping },
-    { "readable", app->health.is_readable },
-    { "writable", !app->health.is_read_only },
-    { "not stalled", !skvd_health_is_stalled(&app->health, skvd_now_ms()) },
+      {"running", !app->is_stopping},
+      {"readable", app->health.is_readable},
+      {"writable", !app->health.is_read_only},
+      {"not stalled", !skvd_health_is_stalled(&app->health, skvd_now_ms())},
   };
   for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
     is_ready = is_ready && checks[i].is_ok;
@@ -46,7 +46,7 @@ static void state_readyz(skvd_request *request) {
   if (!is_ready) skvd_answer_header(request, "Retry-After", "1");
 }
 
-/* ---- /v1/stats -------------------------------------------------------------------- */
+/* ---- /v1/stats ----------------------------------------------------------- */
 
 /* Whole numbers as such, while a double still holds them exactly. */
 static json_t *state_number(double value) {
@@ -66,7 +66,7 @@ static int state_take_stat(void *rows, const char *name, double value,
 }
 
 static void state_stats(skvd_request *request) {
-  stratakv_error error = { 0, "" };
+  stratakv_error error = {0, ""};
   json_t *rows = json_array();
   int rc = rows == NULL ? STRATAKV_NOMEM
                         : stratakv_stats(request->app->store, state_take_stat,
@@ -80,32 +80,47 @@ static void state_stats(skvd_request *request) {
                    json_pack("{s:o}", "stats", rows));
 }
 
-/* ---- /v1/version -------------------------------------------------------------------- */
+/* ---- /v1/version --------------------------------------------------------- */
 
 static void state_version(skvd_request *request) {
   skvd_answer_json(request, 200, "application/json",
-                   json_pack("{s:s,s:s}", "daemon", STRATAKV_VERSION,
-                             "engine", STRATAKV_VERSION));
+                   json_pack("{s:s,s:s}", "daemon", STRATAKV_VERSION, "engine",
+                             STRATAKV_VERSION));
 }
 
-/* ---- The table ------------------------------------------------------------------------ */
+/* ---- The table ----------------------------------------------------------- */
 
-static const char *const state_no_params[] = { NULL };
-static const char *const state_verbose[] = { "verbose", NULL };
+static const char *const state_no_params[] = {NULL};
+static const char *const state_verbose[] = {"verbose", NULL};
 
 const skvd_route skvd_state_routes[] = {
-  { "/healthz", "/healthz", false, false, NULL,
-    { { "GET", SKVD_STATE, state_no_params, state_healthz },
-      { NULL, 0, NULL, NULL } } },
-  { "/readyz", "/readyz", false, false, NULL,
-    { { "GET", SKVD_STATE, state_verbose, state_readyz },
-      { NULL, 0, NULL, NULL } } },
-  { "/v1/stats", "/v1/stats", false, false, NULL,
-    { { "GET", SKVD_STATE, state_no_params, state_stats },
-      { NULL, 0, NULL, NULL } } },
-  { "/v1/version", "/v1/version", false, false, NULL,
-    { { "GET", SKVD_STATE, state_no_params, state_version },
-      { NULL, 0, NULL, NULL } } },
+    {"/healthz",
+     "/healthz",
+     false,
+     false,
+     NULL,
+     {{"GET", SKVD_STATE, state_no_params, state_healthz},
+      {NULL, 0, NULL, NULL}}},
+    {"/readyz",
+     "/readyz",
+     false,
+     false,
+     NULL,
+     {{"GET", SKVD_STATE, state_verbose, state_readyz}, {NULL, 0, NULL, NULL}}},
+    {"/v1/stats",
+     "/v1/stats",
+     false,
+     false,
+     NULL,
+     {{"GET", SKVD_STATE, state_no_params, state_stats},
+      {NULL, 0, NULL, NULL}}},
+    {"/v1/version",
+     "/v1/version",
+     false,
+     false,
+     NULL,
+     {{"GET", SKVD_STATE, state_no_params, state_version},
+      {NULL, 0, NULL, NULL}}},
 };
 const size_t skvd_state_route_count =
     sizeof skvd_state_routes / sizeof skvd_state_routes[0];

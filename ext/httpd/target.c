@@ -73,8 +73,8 @@ static skvd_problem target_parse_query(const char *p, const char *end,
         *why = "there are over 16 parameters";
         return SKVD_INVALID_PARAMETER;
       }
-      space += target_decode_param(p, len, space,
-                                   &out->params[out->param_count++]);
+      space +=
+          target_decode_param(p, len, space, &out->params[out->param_count++]);
     }
     p += len + 1;
   }
@@ -115,8 +115,7 @@ const skvd_param *skvd_target_param(const skvd_target *target,
   return NULL;
 }
 
-static bool target_is_known(const skvd_param *param,
-                            const char *const *known) {
+static bool target_is_known(const skvd_param *param, const char *const *known) {
   for (; *known != NULL; known++) {
     if (target_param_is(param, *known)) return true;
   }

@@ -28,8 +28,8 @@ typedef struct skvd_param {
 } skvd_param;
 
 typedef struct skvd_target {
-  const char *path;  /* raw, from the first `/` up to `?` */
-  size_t path_len;   /* its bytes */
+  const char *path; /* raw, from the first `/` up to `?` */
+  size_t path_len;  /* its bytes */
   size_t param_count;
   skvd_param params[SKVD_MAX_PARAMS]; /* in the order of arrival */
 } skvd_target;

@@ -11,12 +11,10 @@
 #include "ext/httpd/key.h"
 #include "ext/httpd/utf8.h"
 
-static const char *const value_types[] = { NULL,   "integer", "real",
-                                           "text", "blob",    "null" };
+static const char *const value_types[] = {NULL,   "integer", "real",
+                                          "text", "blob",    "null"};
 
-const char *skvd_type_name(int type) {
-  return value_types[type];
-}
+const char *skvd_type_name(int type) { return value_types[type]; }
 
 static int value_type_of(const skvd_header *header) {
   for (int type = STRATAKV_INTEGER; type <= STRATAKV_NULL; type++) {
@@ -70,13 +68,13 @@ static bool value_parse(const char *body, size_t len, stratakv_typed *out,
   bool is_ok = true;
   *why = "the body is not of the class that Strata-Type names";
   switch (out->type) {
-    case STRATAKV_INTEGER:
-      is_ok = skvd_parse_int64(body, len, &out->integer);
-      break;
-    case STRATAKV_REAL: is_ok = value_parse_real(body, len, &out->real); break;
-    case STRATAKV_TEXT: is_ok = skvd_utf8_is_valid(body, len); break;
-    case STRATAKV_NULL: is_ok = len == 0; break;
-    default: break;
+  case STRATAKV_INTEGER:
+    is_ok = skvd_parse_int64(body, len, &out->integer);
+    break;
+  case STRATAKV_REAL: is_ok = value_parse_real(body, len, &out->real); break;
+  case STRATAKV_TEXT: is_ok = skvd_utf8_is_valid(body, len); break;
+  case STRATAKV_NULL: is_ok = len == 0; break;
+  default: break;
   }
   return is_ok;
 }
@@ -85,8 +83,7 @@ static bool value_parse(const char *body, size_t len, stratakv_typed *out,
  * if that ends in a slash? */
 static bool value_is_media(const skvd_header *header, const char *type) {
   size_t len = strlen(type);
-  if (header->value_len < len ||
-      strncasecmp(header->value, type, len) != 0) {
+  if (header->value_len < len || strncasecmp(header->value, type, len) != 0) {
     return false;
   }
   return type[len - 1] == '/' || header->value_len == len ||

@@ -39,40 +39,99 @@ static const char *const words_switch[] = {"off", "on", NULL};
 static const option_row options[] = {
     {{"path", "directory, or :memory:", "<database file>-stratakv", "identity",
       "where the store is; relative to the database file's directory"},
-     OPTION_PATH, AT(path), NULL, 0, 0, 0},
+     OPTION_PATH,
+     AT(path),
+     NULL,
+     0,
+     0,
+     0},
     {{"table", "[A-Za-z_][A-Za-z0-9_]{0,63}", "kv", "identity",
       "the table within the store"},
-     OPTION_TABLE, AT(table), NULL, 0, 0, 0},
+     OPTION_TABLE,
+     AT(table),
+     NULL,
+     0,
+     0,
+     0},
     {{"key", "text, blob or int", "text", "fixed at creation",
       "class of the keys"},
-     OPTION_WORD, AT(key_type), words_key, STRATAKV_KEY_TEXT, 0, 0},
+     OPTION_WORD,
+     AT(key_type),
+     words_key,
+     STRATAKV_KEY_TEXT,
+     0,
+     0},
     {{"mode", "rw or ro", "rw", "connection", "ro refuses every write"},
-     OPTION_WORD, AT(is_read_only), words_mode, 0, 0, 0},
+     OPTION_WORD,
+     AT(is_read_only),
+     words_mode,
+     0,
+     0,
+     0},
     {{"sync", "full, normal or off", "full", "connection",
       "when a commit is durable: at once, within 100 ms, when the system "
       "writes it"},
-     OPTION_WORD, AT(sync), words_sync, STRATAKV_SYNC_FULL, 0, 0},
+     OPTION_WORD,
+     AT(sync),
+     words_sync,
+     STRATAKV_SYNC_FULL,
+     0,
+     0},
     {{"busy_timeout", "0..600000", "5000", "connection",
       "milliseconds to wait for another process"},
-     OPTION_COUNT, AT(busy_timeout_ms), NULL, 0, 0, 600000},
+     OPTION_COUNT,
+     AT(busy_timeout_ms),
+     NULL,
+     0,
+     0,
+     600000},
     {{"memory", "4M..64G", "32M", "process",
       "bytes for indexes, caches and buffers; the first opener wins"},
-     OPTION_SIZE, AT(memory), NULL, 0, 4 * MIB, (uint64_t)64 * 1024 * MIB},
+     OPTION_SIZE,
+     AT(memory),
+     NULL,
+     0,
+     4 * MIB,
+     (uint64_t)64 * 1024 * MIB},
     {{"compression", "none, lz4 or zstd", "lz4", "new segments",
       "how segments are compressed"},
-     OPTION_WORD, AT(compression), words_compression,
-     STRATAKV_COMPRESSION_NONE, 0, 0},
+     OPTION_WORD,
+     AT(compression),
+     words_compression,
+     STRATAKV_COMPRESSION_NONE,
+     0,
+     0},
     {{"filter_bits", "0..20", "10", "new segments",
       "filter bits per key; 0 for none"},
-     OPTION_COUNT, AT(filter_bits), NULL, 0, 0, 20},
+     OPTION_COUNT,
+     AT(filter_bits),
+     NULL,
+     0,
+     0,
+     20},
     {{"background", "on or off", "on", "process",
       "off flushes and compacts inside commits"},
-     OPTION_WORD, AT(background), words_switch, 0, 0, 0},
+     OPTION_WORD,
+     AT(background),
+     words_switch,
+     0,
+     0,
+     0},
     {{"mmap", "on or off", "on", "process", "off reads segments with pread"},
-     OPTION_WORD, AT(mmap), words_switch, 0, 0, 0},
+     OPTION_WORD,
+     AT(mmap),
+     words_switch,
+     0,
+     0,
+     0},
     {{"directonly", "on or off", "off", "connection",
       "on refuses use from triggers and views"},
-     OPTION_WORD, AT(is_direct_only), words_switch, 0, 0, 0},
+     OPTION_WORD,
+     AT(is_direct_only),
+     words_switch,
+     0,
+     0,
+     0},
 };
 
 #define OPTION_COUNT_OF (sizeof options / sizeof options[0])
@@ -82,7 +141,7 @@ _Static_assert(OPTION_COUNT_OF <= 32, "skv_sql_args.given has 32 bits");
 static const char *const reserved_names[] = {"key", "value", "version",
                                              "expires_at", "ttl"};
 
-/* ---- Pieces of text ------------------------------------------------------ */
+/* ---- Pieces of text ---------------------------------------------------- */
 
 typedef struct piece {
   const char *at;
@@ -122,7 +181,7 @@ static int piece_copy(piece p, char *out, size_t capacity) {
   return 1;
 }
 
-/* ---- did you mean -------------------------------------------------------- */
+/* ---- did you mean ------------------------------------------------------ */
 
 #define SUGGEST_MAX 32u /* longer words get no suggestion */
 
@@ -136,8 +195,8 @@ static unsigned edit_distance(const char *a, const char *b) {
     unsigned diagonal = row[0];
     row[0] = (unsigned)i;
     for (size_t j = 1; j <= b_len; j++) {
-      int differs = tolower((unsigned char)a[i - 1]) !=
-                    tolower((unsigned char)b[j - 1]);
+      int differs =
+          tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]);
       unsigned best = diagonal + (differs ? 1 : 0);
       if (row[j] + 1 < best) best = row[j] + 1;
       if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
@@ -162,7 +221,7 @@ const char *skv_sql_suggest(const char *word, const char *const *names,
   return found;
 }
 
-/* ---- Values -------------------------------------------------------------- */
+/* ---- Values ------------------------------------------------------------ */
 
 /* "full, normal or off" */
 static void words_list(const char *const *words, char *out, size_t capacity) {
@@ -192,10 +251,10 @@ static int set_word(const option_row *row, const char *text, void *member,
 
 static unsigned size_shift(char unit) {
   switch (tolower((unsigned char)unit)) {
-    case 'k': return 10;
-    case 'm': return 20;
-    case 'g': return 30;
-    default: return 0;
+  case 'k': return 10;
+  case 'm': return 20;
+  case 'g': return 30;
+  default: return 0;
   }
 }
 
@@ -257,16 +316,16 @@ static int set_value(skv_sql_args *args, const option_row *row,
                      const char *text, char *message, size_t capacity) {
   void *member = (char *)args + row->offset;
   switch (row->kind) {
-    case OPTION_PATH:
-    case OPTION_TABLE: return set_text(row, text, member, message, capacity);
-    case OPTION_WORD: return set_word(row, text, member, message, capacity);
-    case OPTION_COUNT:
-    case OPTION_SIZE: return set_number(row, text, member, message, capacity);
+  case OPTION_PATH:
+  case OPTION_TABLE: return set_text(row, text, member, message, capacity);
+  case OPTION_WORD: return set_word(row, text, member, message, capacity);
+  case OPTION_COUNT:
+  case OPTION_SIZE: return set_number(row, text, member, message, capacity);
   }
   return 0;
 }
 
-/* ---- Options ------------------------------------------------------------- */
+/* ---- Options ----------------------------------------------------------- */
 
 static int unknown_option(const char *name, char *message, size_t capacity) {
   const char *names[OPTION_COUNT_OF];

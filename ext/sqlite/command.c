@@ -21,7 +21,7 @@ typedef struct command_row {
   command_function run;
 } command_row;
 
-/* ---- Deleting many -------------------------------------------------------- */
+/* ---- Deleting many ----------------------------------------------------- */
 
 /* Delete what a cursor over the transaction shows. Blind: no conflict. */
 static int delete_walk(skv_sql_vtab *vtab, stratakv_cursor *cursor,
@@ -98,9 +98,9 @@ static int command_key(skv_sql_vtab *vtab, const char *command,
                              vtab->name, class_name);
   }
   if (rc == SQLITE_TOOBIG) {
-    return skv_sql_vtab_fail(
-        vtab, rc, "stratakv: key is %llu bytes, the limit is %u",
-        (unsigned long long)key.len, STRATAKV_MAX_KEY);
+    return skv_sql_vtab_fail(vtab, rc,
+                             "stratakv: key is %llu bytes, the limit is %u",
+                             (unsigned long long)key.len, STRATAKV_MAX_KEY);
   }
   if (rc != SQLITE_OK) return rc;
   return skv_sql_buf_set(buf, key.data, key.len, NULL, 0);
@@ -157,7 +157,7 @@ static int run_delete_prefix(skv_sql_vtab *vtab, sqlite3_value *key,
   return rc;
 }
 
-/* ---- The others ----------------------------------------------------------- */
+/* ---- The others -------------------------------------------------------- */
 
 /* The transaction has begun when a command runs: that is all. */
 static int run_snapshot(skv_sql_vtab *vtab, sqlite3_value *key,
@@ -185,9 +185,9 @@ static int optimize_progress(void *arg, double done) {
 static int run_optimize(skv_sql_vtab *vtab, sqlite3_value *key,
                         sqlite3_value *value) {
   stratakv_error err = {0, ""};
-  int rc = stratakv_compact(skv_sql_context_store(vtab->context),
-                            optimize_progress, skv_sql_conn_db(vtab->conn),
-                            &err);
+  int rc =
+      stratakv_compact(skv_sql_context_store(vtab->context), optimize_progress,
+                       skv_sql_conn_db(vtab->conn), &err);
   (void)key;
   (void)value;
   return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
@@ -214,31 +214,43 @@ static int run_config(skv_sql_vtab *vtab, sqlite3_value *key,
   } else {
     return skv_sql_vtab_fail(vtab, SQLITE_ERROR,
                              "stratakv: option %s cannot change while the "
-                             "store is open", name);
+                             "store is open",
+                             name);
   }
   return SQLITE_OK;
 }
 
-/* ---- Dispatch ------------------------------------------------------------- */
+/* ---- Dispatch ---------------------------------------------------------- */
 
 static const command_row commands[] = {
     {{"snapshot", "", 1, "pins what this transaction reads"},
-     0, 0, run_snapshot},
+     0,
+     0,
+     run_snapshot},
     {{"delete-all", "", 1, "removes every entry of the table; no conflict"},
-     0, 0, run_delete_all},
+     0,
+     0,
+     run_delete_all},
     {{"delete-range", "key = from, value = to", 1,
       "removes from <= key < to; NULL is open; no conflict"},
-     1, 1, run_delete_range},
+     1,
+     1,
+     run_delete_range},
     {{"delete-prefix", "key = prefix", 1,
       "removes every key that begins with it; no conflict"},
-     1, 0, run_delete_prefix},
-    {{"flush", "", 0, "writes what is committed to segments"},
-     0, 0, run_flush},
+     1,
+     0,
+     run_delete_prefix},
+    {{"flush", "", 0, "writes what is committed to segments"}, 0, 0, run_flush},
     {{"optimize", "", 0, "full compaction; readers and writers go on"},
-     0, 0, run_optimize},
+     0,
+     0,
+     run_optimize},
     {{"config", "key = option, value", 0,
       "sets sync or busy_timeout for this connection"},
-     1, 1, run_config},
+     1,
+     1,
+     run_config},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -251,7 +263,8 @@ static int command_unknown(skv_sql_vtab *vtab, const char *name) {
   if (guess == NULL) {
     return skv_sql_vtab_fail(vtab, SQLITE_ERROR,
                              "stratakv: unknown command \"%s\" (see SELECT * "
-                             "FROM stratakv_commands)", name);
+                             "FROM stratakv_commands)",
+                             name);
   }
   return skv_sql_vtab_fail(vtab, SQLITE_ERROR,
                            "stratakv: unknown command \"%s\" (did you mean "
@@ -282,11 +295,9 @@ int skv_sql_command_run(skv_sql_vtab *vtab, sqlite3_value **argv) {
   if ((!row->takes_key && command_has(key)) ||
       (!row->takes_value && command_has(value)) ||
       command_has(argv[2 + SKV_SQL_COLUMN_VERSION])) {
-    return skv_sql_vtab_fail(vtab, SQLITE_ERROR,
-                             "stratakv: command \"%s\" takes %s",
-                             row->doc.name,
-                             row->takes_key ? row->doc.arguments
-                                            : "no arguments");
+    return skv_sql_vtab_fail(
+        vtab, SQLITE_ERROR, "stratakv: command \"%s\" takes %s", row->doc.name,
+        row->takes_key ? row->doc.arguments : "no arguments");
   }
   return row->run(vtab, key, value);
 }

@@ -103,11 +103,9 @@ skv_sql_context **skv_sql_conn_contexts(skv_sql_conn *conn) {
   return &conn->contexts;
 }
 
-skv_sql_vtab **skv_sql_conn_tables(skv_sql_conn *conn) {
-  return &conn->tables;
-}
+skv_sql_vtab **skv_sql_conn_tables(skv_sql_conn *conn) { return &conn->tables; }
 
-/* ---- Grants --------------------------------------------------------------- */
+/* ---- Grants ------------------------------------------------------------ */
 
 static int grant_covers(const conn_grant *grant, const char *path) {
   size_t n = strlen(grant->path);
@@ -136,7 +134,7 @@ int skv_sql_conn_grant(skv_sql_conn *conn, const char *path, int is_root) {
   return SQLITE_OK;
 }
 
-/* ---- In-memory stores ----------------------------------------------------- */
+/* ---- In-memory stores -------------------------------------------------- */
 
 static conn_memory *memory_find(const skv_sql_conn *conn, const char *schema,
                                 const char *table) {

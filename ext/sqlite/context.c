@@ -18,7 +18,7 @@ struct skv_sql_context {
   skv_sql_conn *conn;
   int refs;
   stratakv_store *store;
-  int is_read_only; /* the handle is */
+  int kind; /* SKV_SQL_READ_WRITE .. SKV_SQL_PRIVATE */
 
   stratakv_txn *txn;
   uint64_t txn_number; /* of txn, or of the last one */
@@ -38,47 +38,44 @@ struct skv_sql_context {
   skv_sql_view *view; /* current one, or NULL */
 };
 
-/* ---- Opening -------------------------------------------------------------- */
+/* ---- Opening ----------------------------------------------------------- */
 
 static int context_is_idle(const skv_sql_context *context) {
   return context->txn == NULL && context->cursors == 0;
 }
 
-static int context_is_memory(const char *path) {
-  return strcmp(path, ":memory:") == 0;
-}
-
 /* Can this context serve the new table? A writer can take over a reader's
  * context by giving it its handle, if nothing is open on the old one. */
 static int context_adopt(skv_sql_context *context, stratakv_store *store,
-                         int is_read_only) {
-  if (is_read_only || !context->is_read_only) {
+                         int kind) {
+  if (kind == SKV_SQL_READ_ONLY || context->kind == SKV_SQL_READ_WRITE) {
     stratakv_close(store, NULL);
     return 1;
   }
   if (!context_is_idle(context)) return 0;
   stratakv_close(context->store, NULL);
   context->store = store;
-  context->is_read_only = 0;
+  context->kind = kind;
   context->sync = -1;
   return 1;
 }
 
 static skv_sql_context *context_find(skv_sql_conn *conn, stratakv_store *store,
-                                     int is_read_only) {
+                                     int kind) {
   const char *path = stratakv_path(store);
   skv_sql_context *context = *skv_sql_conn_contexts(conn);
-  if (context_is_memory(path)) return NULL; /* each open is a store */
+  if (kind == SKV_SQL_PRIVATE) return NULL;
   for (; context != NULL; context = context->next) {
+    if (context->kind == SKV_SQL_PRIVATE) continue;
     if (strcmp(stratakv_path(context->store), path) != 0) continue;
-    if (context_adopt(context, store, is_read_only)) return context;
+    if (context_adopt(context, store, kind)) return context;
   }
   return NULL;
 }
 
-int skv_sql_context_open(skv_sql_conn *conn, stratakv_store *store,
-                         int is_read_only, skv_sql_context **out) {
-  skv_sql_context *context = context_find(conn, store, is_read_only);
+int skv_sql_context_open(skv_sql_conn *conn, stratakv_store *store, int kind,
+                         skv_sql_context **out) {
+  skv_sql_context *context = context_find(conn, store, kind);
   if (context == NULL) {
     context = sqlite3_malloc64(sizeof *context);
     if (context == NULL) {
@@ -89,7 +86,7 @@ int skv_sql_context_open(skv_sql_conn *conn, stratakv_store *store,
     memset(context, 0, sizeof *context);
     context->conn = conn;
     context->store = store;
-    context->is_read_only = is_read_only;
+    context->kind = kind;
     context->sync = -1;
     context->config_sync = -1;
     context->next = *skv_sql_conn_contexts(conn);
@@ -129,7 +126,7 @@ uint64_t skv_sql_context_txn_number(const skv_sql_context *context) {
   return context->txn != NULL ? context->txn_number : 0;
 }
 
-/* ---- Joining and leaving -------------------------------------------------- */
+/* ---- Joining and leaving ----------------------------------------------- */
 
 int skv_sql_context_join(skv_sql_context *context, const skv_sql_wish *wish,
                          stratakv_error *err) {
@@ -165,7 +162,7 @@ void skv_sql_context_set_busy_timeout(skv_sql_context *context, uint32_t ms) {
   stratakv_set_busy_timeout(context->store, ms);
 }
 
-/* ---- The decision --------------------------------------------------------- */
+/* ---- The decision ------------------------------------------------------ */
 
 static void context_forget_view(skv_sql_context *context) {
   skv_sql_view *view = context->view;
@@ -192,8 +189,8 @@ static void context_unprepare(skv_sql_context *context) {
 }
 
 int skv_sql_context_prepare(skv_sql_context *context, stratakv_error *err) {
-  int sync = context->config_sync >= 0 ? context->config_sync
-                                       : context->txn_sync;
+  int sync =
+      context->config_sync >= 0 ? context->config_sync : context->txn_sync;
   int rc;
   if (context->txn == NULL) return STRATAKV_OK;
   if (sync != context->sync) {
@@ -227,7 +224,7 @@ void skv_sql_context_rollback(skv_sql_context *context) {
   context_txn_ended(context);
 }
 
-/* ---- Savepoints ----------------------------------------------------------- */
+/* ---- Savepoints -------------------------------------------------------- */
 
 /* Forget the marks of savepoint n and of all later ones. */
 static void marks_cut(skv_sql_context *context, int n) {
@@ -244,8 +241,7 @@ static int marks_reserve(skv_sql_context *context) {
   int capacity = context->mark_capacity * 2 + 8;
   context_mark *marks;
   if (context->mark_count < context->mark_capacity) return SQLITE_OK;
-  marks = sqlite3_realloc64(context->marks,
-                            (size_t)capacity * sizeof *marks);
+  marks = sqlite3_realloc64(context->marks, (size_t)capacity * sizeof *marks);
   if (marks == NULL) return SQLITE_NOMEM;
   context->marks = marks;
   context->mark_capacity = capacity;
@@ -289,7 +285,7 @@ int skv_sql_context_rollback_to(skv_sql_context *context, int n,
   return stratakv_rollback_to(context->txn, mark, err);
 }
 
-/* ---- Reading -------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------- */
 
 void skv_sql_context_enter(skv_sql_context *context) { context->cursors++; }
 

@@ -39,14 +39,19 @@ typedef struct skv_sql_view {
   int refs; /* cursors, and the context while the view is the current one */
 } skv_sql_view;
 
+/* Kinds of store handle. */
+#define SKV_SQL_READ_WRITE 0
+#define SKV_SQL_READ_ONLY 1
+#define SKV_SQL_PRIVATE 2 /* an in-memory store: nobody else's */
+
 /*
  * The context for an open store: an existing one of the same directory, which
  * the new handle is closed for, or a new one that owns the handle. A table
  * that only reads shares whatever there is. Returns SQLITE_OK with a reference
  * in *out, or SQLITE_NOMEM; the handle is taken either way.
  */
-int skv_sql_context_open(skv_sql_conn *conn, stratakv_store *store,
-                         int is_read_only, skv_sql_context **out);
+int skv_sql_context_open(skv_sql_conn *conn, stratakv_store *store, int kind,
+                         skv_sql_context **out);
 skv_sql_context *skv_sql_context_ref(skv_sql_context *context);
 /* NULL is allowed. The last one closes the store. */
 void skv_sql_context_unref(skv_sql_context *context);

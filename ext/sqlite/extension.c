@@ -34,15 +34,22 @@ static int extension_register(skv_sql_conn *conn) {
   return rc;
 }
 
+/* When loading fails the core unmaps the library: nothing may point into it. */
+static void extension_unregister(sqlite3 *db) {
+  sqlite3_create_module_v2(db, "stratakv", NULL, NULL, NULL);
+  skv_sql_function_unregister(db);
+  skv_sql_tablefunc_unregister(db);
+}
+
 int sqlite3_stratakv_init(sqlite3 *db, char **pzErrMsg,
                           const sqlite3_api_routines *pApi) {
   skv_sql_conn *conn;
   int rc;
   SQLITE_EXTENSION_INIT2(pApi);
   if (sqlite3_libversion_number() < OLDEST_SQLITE) {
-    *pzErrMsg = sqlite3_mprintf(
-        "stratakv: needs SQLite 3.38.0 or newer, this is %s",
-        sqlite3_libversion());
+    *pzErrMsg =
+        sqlite3_mprintf("stratakv: needs SQLite 3.38.0 or newer, this is %s",
+                        sqlite3_libversion());
     return SQLITE_ERROR;
   }
   /* Loaded twice: one state for each connection, or two tables of one store
@@ -51,6 +58,7 @@ int sqlite3_stratakv_init(sqlite3 *db, char **pzErrMsg,
   conn = skv_sql_conn_new(db);
   if (conn == NULL) return SQLITE_NOMEM;
   rc = extension_register(conn);
+  if (rc != SQLITE_OK) extension_unregister(db);
   skv_sql_conn_unref(conn); /* the registrations hold it */
   return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
 }

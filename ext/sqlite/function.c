@@ -33,8 +33,9 @@ static void function_debug(sqlite3_context *ctx, int argc,
                            sqlite3_value **argv) {
   char *text = sqlite3_mprintf(
       "stratakv %s, built with %s for SQLite %s; running on SQLite %s, "
-      "thread-safe %d, %d-bit", STRATAKV_VERSION, BUILT_WITH, SQLITE_VERSION,
-      sqlite3_libversion(), sqlite3_threadsafe(), (int)sizeof(void *) * 8);
+      "thread-safe %d, %d-bit",
+      STRATAKV_VERSION, BUILT_WITH, SQLITE_VERSION, sqlite3_libversion(),
+      sqlite3_threadsafe(), (int)sizeof(void *) * 8);
   (void)argc;
   (void)argv;
   if (text == NULL) {
@@ -64,7 +65,7 @@ static void function_allow_root(sqlite3_context *ctx, int argc,
   }
 }
 
-/* ---- stratakv_prefix_end -------------------------------------------------- */
+/* ---- stratakv_prefix_end ----------------------------------------------- */
 
 /* Cut the bytes that cannot grow and grow the last; 0 if none is left. */
 static size_t bytes_prefix_end(uint8_t *bytes, size_t len) {
@@ -142,31 +143,43 @@ static void function_prefix_end(sqlite3_context *ctx, int argc,
   }
 }
 
-/* ---- Registration --------------------------------------------------------- */
+/* ---- Registration ------------------------------------------------------ */
 
 typedef void (*function_body)(sqlite3_context *, int, sqlite3_value **);
 
+typedef struct function_row {
+  const char *name;
+  int argc;
+  int flags;
+  function_body body;
+} function_row;
+
+static const function_row functions[] = {
+    {"stratakv_version", 0, SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
+     function_version},
+    {"stratakv_debug", 0, SQLITE_INNOCUOUS, function_debug},
+    {"stratakv_allow_root", 1, SQLITE_DIRECTONLY, function_allow_root},
+    {"stratakv_prefix_end", 1, SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
+     function_prefix_end},
+};
+
+#define FUNCTION_COUNT (sizeof functions / sizeof functions[0])
+
 int skv_sql_function_register(skv_sql_conn *conn) {
-  static const struct {
-    const char *name;
-    int argc;
-    int flags;
-    function_body body;
-  } rows[] = {
-      {"stratakv_version", 0, SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
-       function_version},
-      {"stratakv_debug", 0, SQLITE_INNOCUOUS, function_debug},
-      {"stratakv_allow_root", 1, SQLITE_DIRECTONLY, function_allow_root},
-      {"stratakv_prefix_end", 1, SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
-       function_prefix_end},
-  };
-  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+  for (size_t i = 0; i < FUNCTION_COUNT; i++) {
+    const function_row *row = &functions[i];
     /* The destructor runs on failure too. */
     int rc = sqlite3_create_function_v2(
-        skv_sql_conn_db(conn), rows[i].name, rows[i].argc,
-        SQLITE_UTF8 | rows[i].flags, skv_sql_conn_ref(conn), rows[i].body, NULL,
-        NULL, skv_sql_conn_unref);
+        skv_sql_conn_db(conn), row->name, row->argc, SQLITE_UTF8 | row->flags,
+        skv_sql_conn_ref(conn), row->body, NULL, NULL, skv_sql_conn_unref);
     if (rc != SQLITE_OK) return rc;
   }
   return SQLITE_OK;
+}
+
+void skv_sql_function_unregister(sqlite3 *db) {
+  for (size_t i = 0; i < FUNCTION_COUNT; i++) {
+    sqlite3_create_function_v2(db, functions[i].name, functions[i].argc,
+                               SQLITE_UTF8, NULL, NULL, NULL, NULL, NULL);
+  }
 }

@@ -12,9 +12,9 @@
 #define SHARE_TWO_SIDES 16.0
 #define SHARE_PREFIX 64.0
 
-static const char *const arg_texts[] = {
-    "",       "key=?",  "key IN(?)", "key>?",
-    "key>=?", "key<?",  "key<=?",    "key GLOB ?"};
+static const char *const arg_texts[] = {"",       "key=?",     "key IN(?)",
+                                        "key>?",  "key>=?",    "key<?",
+                                        "key<=?", "key GLOB ?"};
 
 static void plan_take(skv_sql_plan *plan, int index, skv_sql_arg arg) {
   plan->number |= (int)arg << (4 * plan->used_count);

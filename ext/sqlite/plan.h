@@ -26,8 +26,8 @@
 
 typedef enum skv_sql_arg {
   SKV_SQL_ARG_NONE = 0,
-  SKV_SQL_ARG_EQ = 1,   /* = or IS */
-  SKV_SQL_ARG_IN = 2,   /* all values at once */
+  SKV_SQL_ARG_EQ = 1, /* = or IS */
+  SKV_SQL_ARG_IN = 2, /* all values at once */
   SKV_SQL_ARG_GT = 3,
   SKV_SQL_ARG_GE = 4,
   SKV_SQL_ARG_LT = 5,
@@ -37,7 +37,7 @@ typedef enum skv_sql_arg {
 } skv_sql_arg;
 
 #define SKV_SQL_PLAN_ARGS 4
-#define SKV_SQL_PLAN_ARG(plan, i) \
+#define SKV_SQL_PLAN_ARG(plan, i)                                              \
   ((skv_sql_arg)(((unsigned)(plan) >> (4 * (i))) & 15u))
 #define SKV_SQL_PLAN_DESC (1 << 16)
 #define SKV_SQL_PLAN_KEYS (1 << 17)
@@ -56,18 +56,18 @@ typedef struct skv_sql_query {
   int is_descending;     /* that term is DESC */
   int uses_value;        /* columns that the statement reads */
   int uses_version;
-  int is_text_glob;      /* GLOB's prefix means something: key=text */
-  int is_utf16;          /* memcmp is not the database's BINARY: point lookups
+  int is_text_glob; /* GLOB's prefix means something: key=text */
+  int is_utf16;     /* memcmp is not the database's BINARY: point lookups
                             only, no order */
-  double rows;           /* entries in the table, a guess if unknown */
+  double rows;      /* entries in the table, a guess if unknown */
 } skv_sql_query;
 
 typedef struct skv_sql_plan {
-  int number;                     /* idxNum */
-  int used[SKV_SQL_PLAN_ARGS];    /* index of the constraint behind each
+  int number;                  /* idxNum */
+  int used[SKV_SQL_PLAN_ARGS]; /* index of the constraint behind each
                                      argument */
   int used_count;
-  int is_unique;                  /* at most one row */
+  int is_unique; /* at most one row */
   int is_order_consumed;
   double cost;
   double rows;

@@ -17,7 +17,7 @@ SQLITE_EXTENSION_INIT3
 #define MAX_ARGUMENTS 3
 
 typedef struct grid_cell {
-  int type;             /* SQLITE_TEXT, INTEGER or FLOAT; 0 is NULL */
+  int type; /* SQLITE_TEXT, INTEGER or FLOAT; 0 is NULL */
   sqlite3_int64 number;
   double real;
   char *text; /* owned */
@@ -62,7 +62,7 @@ typedef struct tablefunc_cursor {
   size_t at;
 } tablefunc_cursor;
 
-/* ---- The grid ------------------------------------------------------------- */
+/* ---- The grid ---------------------------------------------------------- */
 
 static void grid_clear(grid *g) {
   for (size_t i = 0; i < g->count; i++) {
@@ -132,7 +132,7 @@ static void grid_fail(grid *g, int rc, char *message) {
   g->message = message;
 }
 
-/* ---- What the functions say ----------------------------------------------- */
+/* ---- What the functions say -------------------------------------------- */
 
 static void fill_options(grid *g, skv_sql_conn *conn, sqlite3_value **argv) {
   const skv_sql_option_doc *doc;
@@ -203,10 +203,11 @@ static const void *estimate_limit(grid *g, const skv_sql_vtab *vtab,
   if (value == NULL || sqlite3_value_type(value) == SQLITE_NULL) return NULL;
   rc = skv_sql_key_store(value, vtab->args.key_type, key, &class_name);
   if (rc == SQLITE_OK) return key->data;
-  grid_fail(g, rc, rc == SQLITE_MISMATCH
-                       ? sqlite3_mprintf("stratakv: a key of %s cannot be %s",
-                                         vtab->name, class_name)
-                       : NULL);
+  grid_fail(g, rc,
+            rc == SQLITE_MISMATCH
+                ? sqlite3_mprintf("stratakv: a key of %s cannot be %s",
+                                  vtab->name, class_name)
+                : NULL);
   return NULL;
 }
 
@@ -241,16 +242,19 @@ static const tablefunc_row tablefuncs[] = {
      1, fill_stats},
     {"stratakv_estimate",
      "CREATE TABLE x(entries INTEGER, bytes INTEGER, tab HIDDEN, lo HIDDEN,"
-     " hi HIDDEN)", 2, 3, 1, fill_estimate},
+     " hi HIDDEN)",
+     2, 3, 1, fill_estimate},
     {"stratakv_options",
      "CREATE TABLE x(name TEXT, accepts TEXT, initial TEXT, scope TEXT,"
-     " help TEXT)", 5, 0, 0, fill_options},
+     " help TEXT)",
+     5, 0, 0, fill_options},
     {"stratakv_commands",
      "CREATE TABLE x(name TEXT, arguments TEXT, transactional INTEGER,"
-     " help TEXT)", 4, 0, 0, fill_commands},
+     " help TEXT)",
+     4, 0, 0, fill_commands},
 };
 
-/* ---- The module ----------------------------------------------------------- */
+/* ---- The module -------------------------------------------------------- */
 
 static int tablefunc_connect(sqlite3 *db, void *pAux, int argc,
                              const char *const *argv, sqlite3_vtab **ppVtab,
@@ -333,9 +337,10 @@ static int tablefunc_filter(sqlite3_vtab_cursor *pCursor, int idxNum,
   grid_clear(&cursor->grid);
   cursor->at = 0;
   if (row->required > 0 && arguments[0] == NULL) {
-    grid_fail(&cursor->grid, SQLITE_ERROR,
-              sqlite3_mprintf("stratakv: %s needs a table, for example %s('kv')",
-                              row->name, row->name));
+    grid_fail(
+        &cursor->grid, SQLITE_ERROR,
+        sqlite3_mprintf("stratakv: %s needs a table, for example %s('kv')",
+                        row->name, row->name));
   } else {
     row->fill(&cursor->grid, table->aux->conn, arguments);
   }
@@ -365,12 +370,12 @@ static int tablefunc_column(sqlite3_vtab_cursor *pCursor, sqlite3_context *ctx,
   if (column >= table->aux->row->columns) return SQLITE_OK; /* an argument */
   cell = &cursor->grid.rows[cursor->at][column];
   switch (cell->type) {
-    case SQLITE_TEXT:
-      sqlite3_result_text(ctx, cell->text, -1, SQLITE_TRANSIENT);
-      break;
-    case SQLITE_INTEGER: sqlite3_result_int64(ctx, cell->number); break;
-    case SQLITE_FLOAT: sqlite3_result_double(ctx, cell->real); break;
-    default: break;
+  case SQLITE_TEXT:
+    sqlite3_result_text(ctx, cell->text, -1, SQLITE_TRANSIENT);
+    break;
+  case SQLITE_INTEGER: sqlite3_result_int64(ctx, cell->number); break;
+  case SQLITE_FLOAT: sqlite3_result_double(ctx, cell->real); break;
+  default: break;
   }
   return SQLITE_OK;
 }
@@ -414,4 +419,10 @@ int skv_sql_tablefunc_register(skv_sql_conn *conn) {
     if (rc != SQLITE_OK) return rc;
   }
   return SQLITE_OK;
+}
+
+void skv_sql_tablefunc_unregister(sqlite3 *db) {
+  for (size_t i = 0; i < sizeof tablefuncs / sizeof tablefuncs[0]; i++) {
+    sqlite3_create_module_v2(db, tablefuncs[i].name, NULL, NULL, NULL);
+  }
 }

@@ -9,5 +9,7 @@
 
 /* Register them for the connection; each takes a reference to conn. */
 int skv_sql_tablefunc_register(skv_sql_conn *conn);
+/* Take them back, as far as they were registered. */
+void skv_sql_tablefunc_unregister(sqlite3 *db);
 
 #endif /* SKV_SQL_TABLEFUNC_H */

@@ -31,8 +31,8 @@ static const char *trust_file(skv_sql_conn *conn, const char *schema) {
   return file != NULL && file[0] == '/' ? file : NULL;
 }
 
-__attribute__((format(printf, 3, 4)))
-static int trust_fail(stratakv_error *err, int code, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static int
+trust_fail(stratakv_error *err, int code, const char *format, ...) {
   va_list ap;
   err->code = code;
   va_start(ap, format);
@@ -113,7 +113,8 @@ static int trust_create(skv_sql_conn *conn, const trust_place *place,
 static int trust_refuse(const char *path, stratakv_error *err) {
   return trust_fail(err, STRATAKV_AUTH,
                     "\"%s\" was not created by this connection; SELECT "
-                    "stratakv_allow_root('%s')", path, path);
+                    "stratakv_allow_root('%s')",
+                    path, path);
 }
 
 /* Under a grant nobody is asked; what was opened must still be under it. */
@@ -143,8 +144,7 @@ static int trust_reopen(skv_sql_conn *conn, const trust_place *place,
     return stratakv_open(place->path, options, err, out);
   }
   if (exists) return trust_refuse(canonical, err);
-  return trust_fail(err, STRATAKV_CANTOPEN, "no store at \"%s\"",
-                    place->path);
+  return trust_fail(err, STRATAKV_CANTOPEN, "no store at \"%s\"", place->path);
 }
 
 int skv_sql_trust_open(skv_sql_conn *conn, const char *schema,

@@ -10,7 +10,7 @@ SQLITE_EXTENSION_INIT3
 /* 2^63, the first double above every int64. */
 #define INT64_END 9223372036854775808.0
 
-/* ---- Buffers ------------------------------------------------------------- */
+/* ---- Buffers ----------------------------------------------------------- */
 
 static int buf_reserve(skv_sql_buf *buf, size_t capacity) {
   uint8_t *data;
@@ -47,7 +47,7 @@ void skv_sql_buf_trim(skv_sql_buf *buf, size_t keep) {
   memset(buf, 0, sizeof *buf);
 }
 
-/* ---- Taking bytes out of a value ------------------------------------------ */
+/* ---- Taking bytes out of a value --------------------------------------- */
 
 /* text before bytes: only then is the length that of the UTF-8 form. */
 static int take_text(sqlite3_value *value, skv_sql_key *key) {
@@ -76,14 +76,14 @@ static int take_int(sqlite3_int64 number, skv_sql_key *key) {
 
 static const char *class_of(int type) {
   switch (type) {
-    case SQLITE_INTEGER: return "INT";
-    case SQLITE_FLOAT: return "REAL";
-    case SQLITE_TEXT: return "TEXT";
-    default: return "BLOB";
+  case SQLITE_INTEGER: return "INT";
+  case SQLITE_FLOAT: return "REAL";
+  case SQLITE_TEXT: return "TEXT";
+  default: return "BLOB";
   }
 }
 
-/* ---- A key to store ------------------------------------------------------- */
+/* ---- A key to store ---------------------------------------------------- */
 
 /* INTEGER affinity as the core has it: -2^63 as a REAL stays a REAL. */
 static int store_int(sqlite3_value *value, skv_sql_key *key,
@@ -117,14 +117,14 @@ int skv_sql_key_store(sqlite3_value *value, int key_type, skv_sql_key *key,
   return rc;
 }
 
-/* ---- A key to look up ----------------------------------------------------- */
+/* ---- A key to look up -------------------------------------------------- */
 
 static int lookup_int(sqlite3_value *value, skv_sql_key *key) {
   double real;
   switch (sqlite3_value_numeric_type(value)) {
-    case SQLITE_INTEGER: return take_int(sqlite3_value_int64(value), key);
-    case SQLITE_FLOAT: break;
-    default: return SQLITE_NOTFOUND;
+  case SQLITE_INTEGER: return take_int(sqlite3_value_int64(value), key);
+  case SQLITE_FLOAT: break;
+  default: return SQLITE_NOTFOUND;
   }
   real = sqlite3_value_double(value);
   if (!(real >= -INT64_END && real < INT64_END)) return SQLITE_NOTFOUND;
@@ -145,7 +145,7 @@ int skv_sql_key_lookup(sqlite3_value *value, int key_type, skv_sql_key *key) {
   return rc;
 }
 
-/* ---- A bound -------------------------------------------------------------- */
+/* ---- A bound ----------------------------------------------------------- */
 
 static int bound_real(double real, int is_lower, int *is_strict,
                       skv_sql_key *key) {
@@ -164,10 +164,10 @@ static int bound_real(double real, int is_lower, int *is_strict,
 static int bound_int(sqlite3_value *value, int is_lower, int *is_strict,
                      skv_sql_key *key) {
   switch (sqlite3_value_numeric_type(value)) {
-    case SQLITE_INTEGER: return take_int(sqlite3_value_int64(value), key);
-    case SQLITE_FLOAT:
-      return bound_real(sqlite3_value_double(value), is_lower, is_strict, key);
-    default: return SQLITE_DONE;
+  case SQLITE_INTEGER: return take_int(sqlite3_value_int64(value), key);
+  case SQLITE_FLOAT:
+    return bound_real(sqlite3_value_double(value), is_lower, is_strict, key);
+  default: return SQLITE_DONE;
   }
 }
 
@@ -190,21 +190,21 @@ int skv_sql_key_bound(sqlite3_value *value, int key_type, int is_lower,
   return rc;
 }
 
-/* ---- To SQLite ------------------------------------------------------------ */
+/* ---- To SQLite --------------------------------------------------------- */
 
 int skv_sql_result_key(sqlite3_context *context, int key_type,
                        const void *bytes, size_t len) {
   switch (key_type) {
-    case STRATAKV_KEY_INT:
-      if (len != 8) return SQLITE_CORRUPT_VTAB;
-      sqlite3_result_int64(context, stratakv_int_key_value(bytes));
-      return SQLITE_OK;
-    case STRATAKV_KEY_BLOB:
-      sqlite3_result_blob64(context, bytes, len, SQLITE_TRANSIENT);
-      return SQLITE_OK;
-    default:
-      sqlite3_result_text64(context, bytes, len, SQLITE_TRANSIENT, SQLITE_UTF8);
-      return SQLITE_OK;
+  case STRATAKV_KEY_INT:
+    if (len != 8) return SQLITE_CORRUPT_VTAB;
+    sqlite3_result_int64(context, stratakv_int_key_value(bytes));
+    return SQLITE_OK;
+  case STRATAKV_KEY_BLOB:
+    sqlite3_result_blob64(context, bytes, len, SQLITE_TRANSIENT);
+    return SQLITE_OK;
+  default:
+    sqlite3_result_text64(context, bytes, len, SQLITE_TRANSIENT, SQLITE_UTF8);
+    return SQLITE_OK;
   }
 }
 
@@ -215,21 +215,21 @@ int skv_sql_result_value(sqlite3_context *context, const void *bytes,
     return SQLITE_CORRUPT_VTAB;
   }
   switch (typed.type) {
-    case STRATAKV_INTEGER: sqlite3_result_int64(context, typed.integer); break;
-    case STRATAKV_REAL: sqlite3_result_double(context, typed.real); break;
-    case STRATAKV_TEXT:
-      sqlite3_result_text64(context, typed.data, typed.size, SQLITE_TRANSIENT,
-                            SQLITE_UTF8);
-      break;
-    case STRATAKV_BLOB:
-      sqlite3_result_blob64(context, typed.data, typed.size, SQLITE_TRANSIENT);
-      break;
-    default: sqlite3_result_null(context); break;
+  case STRATAKV_INTEGER: sqlite3_result_int64(context, typed.integer); break;
+  case STRATAKV_REAL: sqlite3_result_double(context, typed.real); break;
+  case STRATAKV_TEXT:
+    sqlite3_result_text64(context, typed.data, typed.size, SQLITE_TRANSIENT,
+                          SQLITE_UTF8);
+    break;
+  case STRATAKV_BLOB:
+    sqlite3_result_blob64(context, typed.data, typed.size, SQLITE_TRANSIENT);
+    break;
+  default: sqlite3_result_null(context); break;
   }
   return SQLITE_OK;
 }
 
-/* ---- A value to store ----------------------------------------------------- */
+/* ---- A value to store -------------------------------------------------- */
 
 int skv_sql_value_store(sqlite3_value *value, skv_sql_buf *buf, size_t *size) {
   stratakv_typed typed;

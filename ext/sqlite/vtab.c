@@ -20,7 +20,7 @@ static skv_sql_vtab *vtab_of(sqlite3_vtab *pVtab) {
   return (skv_sql_vtab *)pVtab;
 }
 
-/* ---- Errors --------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------ */
 
 int skv_sql_code(int engine_code) {
   return engine_code == STRATAKV_CORRUPT ? SQLITE_CORRUPT_VTAB : engine_code;
@@ -47,7 +47,7 @@ int skv_sql_vtab_engine_fail(skv_sql_vtab *vtab, int code,
   return skv_sql_code(code);
 }
 
-/* ---- Opening -------------------------------------------------------------- */
+/* ---- Opening ----------------------------------------------------------- */
 
 static int vtab_is_memory(const skv_sql_vtab *vtab) {
   return strcmp(vtab->args.path, ":memory:") == 0;
@@ -82,6 +82,7 @@ static int vtab_find_table(skv_sql_vtab *vtab, stratakv_store *store,
 static int vtab_open_store(skv_sql_vtab *vtab, int is_create,
                            stratakv_error *err) {
   stratakv_store *store;
+  int kind;
   int rc = skv_sql_trust_open(vtab->conn, vtab->schema, &vtab->args, is_create,
                               err, &store);
   if (rc != STRATAKV_OK) return rc;
@@ -90,8 +91,10 @@ static int vtab_open_store(skv_sql_vtab *vtab, int is_create,
     stratakv_close(store, NULL);
     return rc;
   }
-  return skv_sql_context_open(vtab->conn, store, vtab->args.is_read_only,
-                              &vtab->context);
+  kind = vtab_is_memory(vtab)      ? SKV_SQL_PRIVATE
+         : vtab->args.is_read_only ? SKV_SQL_READ_ONLY
+                                   : SKV_SQL_READ_WRITE;
+  return skv_sql_context_open(vtab->conn, store, kind, &vtab->context);
 }
 
 /* A store that lives in memory is found by the table's name. A connection that
@@ -134,7 +137,7 @@ int skv_sql_vtab_open(skv_sql_vtab *vtab) {
   return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
 }
 
-/* ---- Create, connect, destroy --------------------------------------------- */
+/* ---- Create, connect, destroy ------------------------------------------ */
 
 static int vtab_free(skv_sql_vtab *vtab) {
   skv_sql_vtab **at = skv_sql_conn_tables(vtab->conn);
@@ -183,7 +186,8 @@ static int vtab_parse(skv_sql_vtab *vtab, int argc, const char *const *argv,
   if (skv_sql_name_clashes(vtab->name)) {
     snprintf(message, capacity,
              "a table cannot be named \"%s\": its command column would clash "
-             "with a column", vtab->name);
+             "with a column",
+             vtab->name);
     return 0;
   }
   /* argv: module, schema, table, then the arguments */
@@ -191,7 +195,8 @@ static int vtab_parse(skv_sql_vtab *vtab, int argc, const char *const *argv,
     return 0;
   }
   if (skv_sql_trust_needs_path(vtab->conn, vtab->schema, &vtab->args)) {
-    snprintf(message, capacity, "an in-memory database needs a path, for "
+    snprintf(message, capacity,
+             "an in-memory database needs a path, for "
              "example USING stratakv('app.strata')");
     return 0;
   }
@@ -203,9 +208,10 @@ static int vtab_declare(skv_sql_vtab *vtab, sqlite3 *db) {
   const char *type = types[vtab->args.key_type - STRATAKV_KEY_TEXT];
   /* A table whose name clashes is declared all the same, to be dropped. */
   const char *command = skv_sql_name_clashes(vtab->name) ? "" : vtab->name;
-  char *sql = sqlite3_mprintf(
-      "CREATE TABLE x(key %s NOT NULL PRIMARY KEY, value,"
-      " version INTEGER HIDDEN, \"%w\" HIDDEN) WITHOUT ROWID", type, command);
+  char *sql =
+      sqlite3_mprintf("CREATE TABLE x(key %s NOT NULL PRIMARY KEY, value,"
+                      " version INTEGER HIDDEN, \"%w\" HIDDEN) WITHOUT ROWID",
+                      type, command);
   int rc;
   if (sql == NULL) return SQLITE_NOMEM;
   rc = sqlite3_declare_vtab(db, sql);
@@ -303,11 +309,12 @@ static int vtab_rename(sqlite3_vtab *pVtab, const char *zNew) {
     return skv_sql_vtab_fail(
         vtab, SQLITE_ERROR,
         "stratakv: a table cannot be named \"%s\": its command column would "
-        "clash with a column", zNew);
+        "clash with a column",
+        zNew);
   }
-  memory = vtab_is_memory(vtab) ? skv_sql_conn_memory(vtab->conn, vtab->schema,
-                                                      vtab->name)
-                                : NULL;
+  memory = vtab_is_memory(vtab)
+               ? skv_sql_conn_memory(vtab->conn, vtab->schema, vtab->name)
+               : NULL;
   if (memory != NULL) {
     int rc = skv_sql_conn_set_memory(vtab->conn, vtab->schema, zNew, memory);
     if (rc != SQLITE_OK) return rc;
@@ -319,7 +326,7 @@ static int vtab_rename(sqlite3_vtab *pVtab, const char *zNew) {
   return SQLITE_OK;
 }
 
-/* ---- Finding a table by name ---------------------------------------------- */
+/* ---- Finding a table by name ------------------------------------------- */
 
 static skv_sql_vtab *vtab_lookup(skv_sql_conn *conn, const char *schema,
                                  const char *name) {
@@ -386,7 +393,7 @@ skv_sql_vtab *skv_sql_vtab_find(skv_sql_conn *conn, const char *name, int *rc,
   return vtab;
 }
 
-/* ---- Planning ------------------------------------------------------------- */
+/* ---- Planning ---------------------------------------------------------- */
 
 /* Asked once; -1 means that it could not be asked, which plans as UTF-16. */
 static int vtab_is_utf16(skv_sql_vtab *vtab) {
@@ -408,29 +415,29 @@ static skv_sql_arg vtab_op(sqlite3_index_info *info, int i) {
     return SKV_SQL_ARG_OTHER;
   }
   switch (info->aConstraint[i].op) {
-    case SQLITE_INDEX_CONSTRAINT_EQ:
-    case SQLITE_INDEX_CONSTRAINT_IS:
-    case SQLITE_INDEX_CONSTRAINT_GT:
-    case SQLITE_INDEX_CONSTRAINT_GE:
-    case SQLITE_INDEX_CONSTRAINT_LT:
-    case SQLITE_INDEX_CONSTRAINT_LE:
-      /* NOCASE and the like would lose rows; LIKE sends such bounds. */
-      if (sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") != 0) {
-        return SKV_SQL_ARG_OTHER;
-      }
-      break;
-    default: break;
+  case SQLITE_INDEX_CONSTRAINT_EQ:
+  case SQLITE_INDEX_CONSTRAINT_IS:
+  case SQLITE_INDEX_CONSTRAINT_GT:
+  case SQLITE_INDEX_CONSTRAINT_GE:
+  case SQLITE_INDEX_CONSTRAINT_LT:
+  case SQLITE_INDEX_CONSTRAINT_LE:
+    /* NOCASE and the like would lose rows; LIKE sends such bounds. */
+    if (sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") != 0) {
+      return SKV_SQL_ARG_OTHER;
+    }
+    break;
+  default: break;
   }
   switch (info->aConstraint[i].op) {
-    case SQLITE_INDEX_CONSTRAINT_EQ:
-      return sqlite3_vtab_in(info, i, -1) ? SKV_SQL_ARG_IN : SKV_SQL_ARG_EQ;
-    case SQLITE_INDEX_CONSTRAINT_IS: return SKV_SQL_ARG_EQ;
-    case SQLITE_INDEX_CONSTRAINT_GT: return SKV_SQL_ARG_GT;
-    case SQLITE_INDEX_CONSTRAINT_GE: return SKV_SQL_ARG_GE;
-    case SQLITE_INDEX_CONSTRAINT_LT: return SKV_SQL_ARG_LT;
-    case SQLITE_INDEX_CONSTRAINT_LE: return SKV_SQL_ARG_LE;
-    case SQLITE_INDEX_CONSTRAINT_GLOB: return SKV_SQL_ARG_GLOB;
-    default: return SKV_SQL_ARG_OTHER;
+  case SQLITE_INDEX_CONSTRAINT_EQ:
+    return sqlite3_vtab_in(info, i, -1) ? SKV_SQL_ARG_IN : SKV_SQL_ARG_EQ;
+  case SQLITE_INDEX_CONSTRAINT_IS: return SKV_SQL_ARG_EQ;
+  case SQLITE_INDEX_CONSTRAINT_GT: return SKV_SQL_ARG_GT;
+  case SQLITE_INDEX_CONSTRAINT_GE: return SKV_SQL_ARG_GE;
+  case SQLITE_INDEX_CONSTRAINT_LT: return SKV_SQL_ARG_LT;
+  case SQLITE_INDEX_CONSTRAINT_LE: return SKV_SQL_ARG_LE;
+  case SQLITE_INDEX_CONSTRAINT_GLOB: return SKV_SQL_ARG_GLOB;
+  default: return SKV_SQL_ARG_OTHER;
   }
 }
 
@@ -438,9 +445,8 @@ static double vtab_rows(const skv_sql_vtab *vtab) {
   uint64_t entries;
   uint64_t bytes;
   if (vtab->context == NULL) return ROWS_UNKNOWN;
-  if (stratakv_estimate(skv_sql_context_store(vtab->context), vtab->table,
-                        NULL, 0, NULL, 0, NULL, &entries,
-                        &bytes) != STRATAKV_OK) {
+  if (stratakv_estimate(skv_sql_context_store(vtab->context), vtab->table, NULL,
+                        0, NULL, 0, NULL, &entries, &bytes) != STRATAKV_OK) {
     return ROWS_UNKNOWN;
   }
   return (double)entries;
@@ -457,8 +463,7 @@ static void vtab_fill_query(skv_sql_vtab *vtab, sqlite3_index_info *info,
   query->count = info->nConstraint;
   query->is_ordered = info->nOrderBy > 0;
   if (query->is_ordered) {
-    query->is_ordered_by_key =
-        info->aOrderBy[0].iColumn == SKV_SQL_COLUMN_KEY;
+    query->is_ordered_by_key = info->aOrderBy[0].iColumn == SKV_SQL_COLUMN_KEY;
     query->is_descending = info->aOrderBy[0].desc;
   }
   query->uses_value = (info->colUsed >> SKV_SQL_COLUMN_VALUE) & 1;
@@ -499,7 +504,7 @@ static int vtab_best_index(sqlite3_vtab *pVtab, sqlite3_index_info *info) {
   return info->idxStr != NULL ? SQLITE_OK : SQLITE_NOMEM;
 }
 
-/* ---- Transactions --------------------------------------------------------- */
+/* ---- Transactions ------------------------------------------------------ */
 
 int skv_sql_vtab_join(skv_sql_vtab *vtab) {
   stratakv_error err = {0, ""};

@@ -20,11 +20,11 @@
 typedef struct skv_sql_cursor skv_sql_cursor; /* vtab_cursor.c */
 
 struct skv_sql_vtab {
-  sqlite3_vtab base; /* first: the core sees this */
+  sqlite3_vtab base;  /* first: the core sees this */
   skv_sql_vtab *next; /* in the connection's list */
   skv_sql_conn *conn; /* with a reference */
   char *schema;
-  char *name; /* the SQL table's */
+  char *name;    /* the SQL table's */
   char *refusal; /* why it cannot be used, or NULL */
   skv_sql_args args;
 
@@ -33,7 +33,7 @@ struct skv_sql_vtab {
   uint64_t joined;          /* number of the transaction that it joined */
   uint64_t written;         /* number of the one that it wrote in */
 
-  int is_utf16; /* -1 until PRAGMA encoding was asked */
+  int is_utf16;          /* -1 until PRAGMA encoding was asked */
   skv_sql_cursor *spare; /* a closed cursor, kept for its buffers */
   skv_sql_buf value;     /* the value being written */
   stratakv_value old;    /* the entry being updated */
@@ -52,8 +52,8 @@ skv_sql_vtab *skv_sql_vtab_find(skv_sql_conn *conn, const char *name, int *rc,
                                 char **message);
 
 /* Fail with a message of our own: sets zErrMsg and returns code. */
-__attribute__((format(printf, 3, 4)))
-int skv_sql_vtab_fail(skv_sql_vtab *vtab, int code, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int
+skv_sql_vtab_fail(skv_sql_vtab *vtab, int code, const char *format, ...);
 /* Fail with the engine's: maps the code, sets zErrMsg with our prefix. */
 int skv_sql_vtab_engine_fail(skv_sql_vtab *vtab, int code,
                              const stratakv_error *err);

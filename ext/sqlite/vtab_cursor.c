@@ -70,7 +70,7 @@ static int cursor_fail(skv_sql_cursor *cursor, int code,
   return skv_sql_vtab_engine_fail(cursor_table(cursor), code, err);
 }
 
-/* ---- Open and close ------------------------------------------------------- */
+/* ---- Open and close ---------------------------------------------------- */
 
 int skv_sql_cursor_open(sqlite3_vtab *pVtab, sqlite3_vtab_cursor **ppCursor) {
   skv_sql_vtab *vtab = (skv_sql_vtab *)pVtab;
@@ -131,7 +131,7 @@ int skv_sql_cursor_close(sqlite3_vtab_cursor *pCursor) {
   return SQLITE_OK;
 }
 
-/* ---- Points and lists ----------------------------------------------------- */
+/* ---- Points and lists -------------------------------------------------- */
 
 /* Does anything but the key's existence matter? */
 static int cursor_wants_entry(const skv_sql_cursor *cursor) {
@@ -157,8 +157,8 @@ static int cursor_get(skv_sql_cursor *cursor, const void *key, size_t len,
 static int filter_point(skv_sql_cursor *cursor, sqlite3_value *operand) {
   stratakv_error err = {0, ""};
   skv_sql_key key;
-  int rc = skv_sql_key_lookup(operand, cursor_table(cursor)->args.key_type,
-                              &key);
+  int rc =
+      skv_sql_key_lookup(operand, cursor_table(cursor)->args.key_type, &key);
   if (rc == SQLITE_NOTFOUND) return SQLITE_OK;
   if (rc != SQLITE_OK) return rc;
   rc = skv_sql_buf_set(&cursor->low, key.data, key.len, NULL, 0);
@@ -246,7 +246,8 @@ static int list_try(skv_sql_cursor *cursor, const cursor_list_key *key,
     rc = stratakv_cursor_seek(cursor->scan, key->data, key->len, err);
     if (rc != STRATAKV_OK || !stratakv_cursor_valid(cursor->scan)) return rc;
     at = stratakv_cursor_key(cursor->scan, &len);
-    *is_found = len == key->len && (len == 0 || memcmp(at, key->data, len) == 0);
+    *is_found =
+        len == key->len && (len == 0 || memcmp(at, key->data, len) == 0);
     return STRATAKV_OK;
   }
   rc = cursor_get(cursor, key->data, key->len, err);
@@ -260,8 +261,8 @@ static int list_next(skv_sql_cursor *cursor) {
   cursor->is_eof = 1;
   while (cursor->list_at < cursor->list_count) {
     int is_found;
-    int rc = list_try(cursor, list_key(cursor, cursor->list_at), &is_found,
-                      &err);
+    int rc =
+        list_try(cursor, list_key(cursor, cursor->list_at), &is_found, &err);
     if (rc != STRATAKV_OK) return cursor_fail(cursor, rc, &err);
     cursor->list_at++;
     if (is_found) {
@@ -298,7 +299,7 @@ static int filter_list(skv_sql_cursor *cursor, sqlite3_value *operand) {
   return list_next(cursor);
 }
 
-/* ---- Ranges --------------------------------------------------------------- */
+/* ---- Ranges ------------------------------------------------------------ */
 
 static int bytes_compare(const skv_sql_buf *a, const void *b, size_t b_len) {
   size_t n = a->len < b_len ? a->len : b_len;
@@ -424,7 +425,7 @@ static int filter_scan(skv_sql_cursor *cursor, int argc, sqlite3_value **argv) {
   return rc == SQLITE_OK ? scan_move(cursor, 1) : rc;
 }
 
-/* ---- Methods -------------------------------------------------------------- */
+/* ---- Methods ----------------------------------------------------------- */
 
 int skv_sql_cursor_filter(sqlite3_vtab_cursor *pCursor, int idxNum,
                           const char *idxStr, int argc, sqlite3_value **argv) {
@@ -439,18 +440,18 @@ int skv_sql_cursor_filter(sqlite3_vtab_cursor *pCursor, int idxNum,
     if (rc != STRATAKV_OK) return cursor_fail(cursor, rc, &err);
   }
   switch (SKV_SQL_PLAN_ARG(idxNum, 0)) {
-    case SKV_SQL_ARG_EQ: return filter_point(cursor, argv[0]);
-    case SKV_SQL_ARG_IN: return filter_list(cursor, argv[0]);
-    default: return filter_scan(cursor, argc, argv);
+  case SKV_SQL_ARG_EQ: return filter_point(cursor, argv[0]);
+  case SKV_SQL_ARG_IN: return filter_list(cursor, argv[0]);
+  default: return filter_scan(cursor, argc, argv);
   }
 }
 
 int skv_sql_cursor_next(sqlite3_vtab_cursor *pCursor) {
   skv_sql_cursor *cursor = cursor_of(pCursor);
   switch (cursor->walk) {
-    case WALK_LIST: return list_next(cursor);
-    case WALK_SCAN: return scan_move(cursor, 0);
-    default: cursor->is_eof = 1; return SQLITE_OK;
+  case WALK_LIST: return list_next(cursor);
+  case WALK_SCAN: return scan_move(cursor, 0);
+  default: cursor->is_eof = 1; return SQLITE_OK;
   }
 }
 
@@ -461,12 +462,12 @@ int skv_sql_cursor_eof(sqlite3_vtab_cursor *pCursor) {
 static const void *cursor_key(const skv_sql_cursor *cursor, size_t *len) {
   const cursor_list_key *key;
   switch (cursor->walk) {
-    case WALK_SCAN: return stratakv_cursor_key(cursor->scan, len);
-    case WALK_LIST:
-      key = list_key(cursor, cursor->list_at - 1);
-      *len = key->len;
-      return key->data;
-    default: *len = cursor->low.len; return cursor->low.data;
+  case WALK_SCAN: return stratakv_cursor_key(cursor->scan, len);
+  case WALK_LIST:
+    key = list_key(cursor, cursor->list_at - 1);
+    *len = key->len;
+    return key->data;
+  default: *len = cursor->low.len; return cursor->low.data;
   }
 }
 

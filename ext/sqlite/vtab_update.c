@@ -25,7 +25,7 @@ SQLITE_EXTENSION_INIT3
 /* What a table keeps of its value buffer between rows. */
 #define VALUE_KEEP ((size_t)1024 * 1024)
 
-/* ---- Refusals ------------------------------------------------------------- */
+/* ---- Refusals ---------------------------------------------------------- */
 
 static int update_not_null(skv_sql_vtab *vtab) {
   return skv_sql_vtab_fail(vtab, SQLITE_CONSTRAINT_NOTNULL,
@@ -45,11 +45,9 @@ static int update_wrong_class(skv_sql_vtab *vtab, const char *class_name) {
   int code = conflict == SQLITE_IGNORE || conflict == SQLITE_ROLLBACK
                  ? SQLITE_MISMATCH
                  : SQLITE_CONSTRAINT_DATATYPE;
-  return skv_sql_vtab_fail(vtab, code,
-                           "cannot store %s value in %s column %s.key",
-                           class_name,
-                           columns[vtab->args.key_type - STRATAKV_KEY_TEXT],
-                           vtab->name);
+  return skv_sql_vtab_fail(
+      vtab, code, "cannot store %s value in %s column %s.key", class_name,
+      columns[vtab->args.key_type - STRATAKV_KEY_TEXT], vtab->name);
 }
 
 static int update_too_big(skv_sql_vtab *vtab, const char *what, size_t size,
@@ -64,7 +62,7 @@ static int update_read_only_column(skv_sql_vtab *vtab) {
                            "stratakv: column \"version\" is read-only");
 }
 
-/* ---- Taking arguments ----------------------------------------------------- */
+/* ---- Taking arguments -------------------------------------------------- */
 
 static int update_take_key(skv_sql_vtab *vtab, sqlite3_value *value,
                            skv_sql_key *key) {
@@ -107,7 +105,7 @@ static int update_is_replace(const skv_sql_vtab *vtab) {
          SQLITE_REPLACE;
 }
 
-/* ---- INSERT --------------------------------------------------------------- */
+/* ---- INSERT ------------------------------------------------------------ */
 
 static int update_insert(skv_sql_vtab *vtab, sqlite3_value **argv) {
   stratakv_error err = {0, ""};
@@ -126,14 +124,13 @@ static int update_insert(skv_sql_vtab *vtab, sqlite3_value **argv) {
     rc = update_check_absent(vtab, &key);
     if (rc != SQLITE_OK) return rc;
   }
-  rc = stratakv_txn_put(update_txn(vtab), vtab->table, key.data, key.len,
-                        vtab->value.data, vtab->value.len,
-                        is_replace ? STRATAKV_BLIND : STRATAKV_SAW_ABSENT,
-                        &err);
+  rc = stratakv_txn_put(
+      update_txn(vtab), vtab->table, key.data, key.len, vtab->value.data,
+      vtab->value.len, is_replace ? STRATAKV_BLIND : STRATAKV_SAW_ABSENT, &err);
   return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
 }
 
-/* ---- DELETE --------------------------------------------------------------- */
+/* ---- DELETE ------------------------------------------------------------ */
 
 static int update_delete(skv_sql_vtab *vtab, sqlite3_value *old) {
   stratakv_error err = {0, ""};
@@ -145,7 +142,7 @@ static int update_delete(skv_sql_vtab *vtab, sqlite3_value *old) {
   return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
 }
 
-/* ---- UPDATE --------------------------------------------------------------- */
+/* ---- UPDATE ------------------------------------------------------------ */
 
 /* Writing back the number that is there passes: UPDATE FROM does it. */
 static int update_check_version(skv_sql_vtab *vtab, sqlite3_value *given) {
@@ -198,8 +195,8 @@ static int update_move(skv_sql_vtab *vtab, const skv_sql_key *from,
 static int update_write(skv_sql_vtab *vtab, const skv_sql_key *from,
                         const skv_sql_key *to, sqlite3_value *value) {
   stratakv_error err = {0, ""};
-  int is_same = from->len == to->len &&
-                memcmp(from->data, to->data, from->len) == 0;
+  int is_same =
+      from->len == to->len && memcmp(from->data, to->data, from->len) == 0;
   int is_replace = update_is_replace(vtab);
   const void *bytes = vtab->old.data;
   size_t len = vtab->old.size;
@@ -231,7 +228,8 @@ static int update_update(skv_sql_vtab *vtab, sqlite3_value **argv) {
       sqlite3_value_type(command) != SQLITE_NULL) {
     return skv_sql_vtab_fail(vtab, SQLITE_ERROR,
                              "stratakv: a command is given by INSERT INTO "
-                             "%s(%s), not by UPDATE", vtab->name, vtab->name);
+                             "%s(%s), not by UPDATE",
+                             vtab->name, vtab->name);
   }
   rc = update_take_key(vtab, argv[0], &from);
   if (rc != SQLITE_OK) return rc;
@@ -240,11 +238,10 @@ static int update_update(skv_sql_vtab *vtab, sqlite3_value **argv) {
   rc = update_read_old(vtab, &from, argv);
   if (rc == STRATAKV_NOTFOUND) return SQLITE_OK; /* nothing to update */
   if (rc != SQLITE_OK) return rc;
-  return update_write(vtab, &from, &to,
-                      argv[ARG_COLUMN(SKV_SQL_COLUMN_VALUE)]);
+  return update_write(vtab, &from, &to, argv[ARG_COLUMN(SKV_SQL_COLUMN_VALUE)]);
 }
 
-/* ---- xUpdate -------------------------------------------------------------- */
+/* ---- xUpdate ----------------------------------------------------------- */
 
 static int update_is_command(int argc, sqlite3_value **argv) {
   return argc > 1 && sqlite3_value_type(argv[0]) == SQLITE_NULL &&

@@ -374,13 +374,13 @@ static int manifest_try(manifest_case *m, const void *bytes, size_t size,
 }
 
 /* The result must be what was there after `edits` edits. */
-static bool manifest_is(const manifest_case *m, unsigned edits,
+static void manifest_is(const manifest_case *m, unsigned edits,
                         const skv_manifest_end *end,
                         const skv_version *version) {
-  return SAME(fixture_dump(version), m->texts[edits]) &
-         CHECK(end->pos == m->ends[edits].pos) &
-         CHECK(end->chain == m->ends[edits].chain) &
-         CHECK(version->pos == end->pos);
+  SAME(fixture_dump(version), m->texts[edits]);
+  CHECK(end->pos == m->ends[edits].pos);
+  CHECK(end->chain == m->ends[edits].chain);
+  CHECK(version->pos == end->pos);
 }
 
 static void manifest_expect(manifest_case *m, const void *bytes, size_t size,
