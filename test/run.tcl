@@ -190,11 +190,19 @@ proc report_job {job code text} {
     if {[regexp {^- (.*)} $line -> what]} { lappend skip_lines $what }
   }
   if {$failed} {
-    puts [string trimright $text]
+    puts [shortened $text]
     if {$why ne {}} { puts "! [dict get $job name]: $why" }
     puts "  repeat: [repeat_line [dict get $job name]]\n"
   }
   flush stdout
+}
+
+# A failing file's output, without the middle of a flood.
+proc shortened {text} {
+  set lines [split [string trimright $text] \n]
+  if {[llength $lines] <= 120} { return [join $lines \n] }
+  join [concat [lrange $lines 0 59] [list "... [expr {[llength $lines] - 120}]\
+    lines ..."] [lrange $lines end-59 end]] \n
 }
 
 # passed, failed, skipped, and what is wrong with the file as a whole

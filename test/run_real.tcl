@@ -202,14 +202,14 @@ for {set i 0} {$i < 100000} {incr i} {
   puts $f "write-out = \"%{http_code} $i\\n\""
 }
 close $f
-puts "   \$ curl -K requests    # one PUT after the other; 201 is the promise"
-set writer [spawn_process [list curl --silent --noproxy * -K requests]]
+puts "   \$ curl --fail-early -K requests    # one PUT after the other; 201 is the promise"
+set writer [spawn_process [list curl --silent --fail-early --noproxy * \
+  -K requests]]
 set busy [wait_until {
   [regexp -all {(?n)^201 } [proc_output $writer]] >= 500
 } 30000]
 puts "   \$ kill -9 [dict get $daemon pid]"
 set code [daemon_stop $daemon SIGKILL]
-proc_kill $writer SIGTERM
 set output [lindex [proc_result $writer] 1]
 set acknowledged {}
 foreach {- i} [regexp -all -inline {(?n)^201 (\d+)$} $output] {

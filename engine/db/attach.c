@@ -93,7 +93,7 @@ static int attach_join(skv_db *db, skv_err *err) {
                      "store format %u, this build reads up to %u",
                      skv_load(&db->shared->format), SKV_FORMAT);
   rc = attach_claim_slot(db, err);
-  return rc == STRATAKV_OK ? skv_head_adopt(db, err) : rc;
+  return rc == STRATAKV_OK ? skv_head_follow(db, err) : rc;
 }
 
 /* Alone with ALIVE exclusive: make the page from the files. */

@@ -97,9 +97,7 @@ static bool condition_holds(const batch_condition *c, bool present,
 static int batch_check(skv_commit *commit, skv_db *db, skv_err *err) {
   stratakv_batch *batch = commit->check_arg;
   size_t count = batch->conditions.size / sizeof(batch_condition);
-  int rc = STRATAKV_OK;
-  if (db->state->version->pos < skv_load(&db->shared->head))
-    rc = skv_head_adopt(db, err);
+  int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
   skv_view view = {skv_state_ref(db), skv_load(&db->shared->tail)};
   for (size_t i = 0; rc == STRATAKV_OK && i < count; i++) {

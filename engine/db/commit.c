@@ -105,6 +105,11 @@ static int stall_level(skv_db *db, size_t *runs, size_t *logs) {
   return *logs >= SKV_MAX_UNFLUSHED - 1 || *runs >= SKV_SLOW_RUNS;
 }
 
+bool skv_stall_now(skv_db *db) {
+  size_t runs, logs;
+  return stall_level(db, &runs, &logs) == 2;
+}
+
 static int stall_busy(skv_db *db, size_t runs, size_t logs,
                       uint32_t timeout_ms, skv_err *err) {
   atomic_fetch_add(&db->counters.busy, 1);
@@ -130,8 +135,7 @@ int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
   int rc = STRATAKV_OK;
   while (level == 2) {
     /* Another process may be the one that flushes. */
-    if (db->state->version->pos < skv_load(&db->shared->head))
-      rc = skv_head_adopt(db, err);
+    rc = skv_head_follow(db, err);
     level = stall_level(db, &runs, &logs);
     if (level != 2 || rc != STRATAKV_OK) break;
     if (db->env->now(db->env) >= deadline) {
@@ -179,6 +183,14 @@ static bool commit_sync_due(skv_db *db, const skv_commit *group) {
   return true;
 }
 
+/* `normal`: once per SKV_SYNC_BYTES, not at each commit behind them. */
+static void commit_ask_sync(skv_db *db) {
+  if (atomic_load(&db->sync_mode) != STRATAKV_SYNC_NORMAL ||
+      atomic_load(&db->unsynced) < SKV_SYNC_BYTES || !db->has_syncer)
+    return;
+  if (!atomic_exchange(&db->sync_asked, true)) skv_syncer_wake(db);
+}
+
 /* Append all, sync once if anyone wants it, publish. */
 static void commit_group(skv_db *db, skv_commit *group) {
   bool full = commit_sync_due(db, group);
@@ -194,8 +206,7 @@ static void commit_group(skv_db *db, skv_commit *group) {
     skv_append_publish(db);
     atomic_fetch_add_explicit(&db->counters.commits, appended,
                               memory_order_relaxed);
-    if (!full && atomic_load(&db->unsynced) >= SKV_SYNC_BYTES)
-      skv_syncer_wake(db);
+    if (!full) commit_ask_sync(db);
     return;
   }
   for (skv_commit *c = group; c; c = c->next)
@@ -217,7 +228,7 @@ static void commit_fail_group(skv_commit *group, int rc, const skv_err *err) {
 static void commit_resign(skv_db *db) {
   db->leading = false;
   if (db->queue) skv_cond_signal(&db->queue->waiter->cond);
-  skv_cond_signal(&db->lead_cond);
+  skv_cond_broadcast(&db->lead_cond);
 }
 
 /* Lead one group: everything queued at this moment. Leadership is taken. */
@@ -304,6 +315,7 @@ void skv_commit_run(skv_db *db, skv_commit *list, size_t count,
     uint64_t now = db->env->now(db->env);
     if (now >= deadline && commit_dequeue(db, list, count)) {
       commit_timed_out(list, count, timeout_ms);
+      if (!db->leading) commit_resign(db); /* pass a wake-up on */
       break;
     }
     /* Once the leader has it, it is only a sync away. */

@@ -110,9 +110,7 @@ void skv_picker_limits_of(const skv_db *db, const skv_version *version,
 }
 
 static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
-  int rc = STRATAKV_OK;
-  if (db->state->version->pos < skv_load(&db->shared->head))
-    rc = skv_head_adopt(db, err);
+  int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
   skv_state *state = skv_state_ref(db);
   skv_picker_limits limits;

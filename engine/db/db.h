@@ -105,6 +105,7 @@ struct skv_db {
   /* head.c, under head_mutex */
   skv_mutex head_mutex;
   skv_manifest_end head_end;
+  _Atomic uint64_t adopted; /* skv_head_pos of db->state; any thread reads */
 
   /* state.c, under state_mutex */
   skv_mutex state_mutex;
@@ -143,6 +144,7 @@ struct skv_db {
   skv_name next_log_name;
   _Atomic uint32_t syncer_idle;
   _Atomic int sync_mode;   /* strictest of NORMAL and OFF that was asked for */
+  _Atomic bool sync_asked; /* the syncer was woken for SKV_SYNC_BYTES */
   _Atomic uint64_t unsynced; /* bytes appended since the last sync */
 
   skv_mutex flush_mutex;
@@ -166,8 +168,9 @@ int skv_db_create(skv_db *db, skv_err *err);
 int skv_db_recover(skv_db *db, skv_err *err);
 
 /* ---- head.c ------------------------------------------------------------ */
-/* Read what others appended to the head; db->state follows. */
-int skv_head_adopt(skv_db *db, skv_err *err);
+/* Read what others appended to the head, if anything; db->state follows. Only
+ * head_mutex protects db->state from being freed: take references. */
+int skv_head_follow(skv_db *db, skv_err *err);
 /* Change the head (P3). build is called under HEAD with the newest version
  * and appends operations; it may be called again. */
 typedef int (*skv_edit_build)(void *arg, const skv_version *version,
@@ -266,6 +269,7 @@ int skv_append_room(skv_db *db, uint64_t payload, uint64_t entries,
 /* Wait (without WRITE) while flush or compaction is behind. */
 int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
                    skv_err *err);
+bool skv_stall_now(skv_db *db); /* whether commits wait now */
 uint64_t skv_max_batch(const skv_db *db); /* bytes of a batch in the log */
 
 /* ---- rotate.c ---------------------------------------------------------- */

@@ -92,8 +92,7 @@ int skv_flush_oldest(skv_db *db, bool *did, skv_err *err) {
   if (!skv_mutex_try(&db->flush_mutex)) return STRATAKV_OK;
   int rc = skv_store_lock(db->store, SKV_LOCK_FLUSH, SKV_EXCLUSIVE, NULL);
   if (rc == STRATAKV_OK) {
-    if (db->state->version->pos < skv_load(&db->shared->head))
-      rc = skv_head_adopt(db, err);
+    rc = skv_head_follow(db, err);
     skv_state *state = skv_state_ref(db);
     if (rc == STRATAKV_OK && state->log_count > 1) {
       rc = flush_log(db, state, err);
@@ -110,6 +109,13 @@ int skv_flush_oldest(skv_db *db, bool *did, skv_err *err) {
   return rc;
 }
 
+static uint64_t flush_oldest_number(skv_db *db) {
+  skv_state *state = skv_state_ref(db);
+  uint64_t number = state->logs[0]->number;
+  skv_state_unref(state);
+  return number;
+}
+
 /* Everything committed before the call: seal the log, then flush up to it. */
 int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err) {
   uint64_t deadline =
@@ -124,8 +130,8 @@ int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err) {
   skv_lead_end(db);
   while (rc == STRATAKV_OK) {
     bool did;
-    rc = skv_head_adopt(db, err);
-    if (rc != STRATAKV_OK || db->state->version->wals[0].number >= last) break;
+    rc = skv_head_follow(db, err);
+    if (rc != STRATAKV_OK || flush_oldest_number(db) >= last) break;
     rc = skv_flush_oldest(db, &did, err);
     if (rc == STRATAKV_OK && !did) db->env->sleep(db->env, FLUSH_POLL_NS);
   }

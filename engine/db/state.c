@@ -205,6 +205,7 @@ int skv_state_install(skv_db *db, skv_version *version, skv_err *err) {
   skv_state *old = db->state;
   db->state = state;
   skv_mutex_unlock(&db->state_mutex);
+  skv_store_word(&db->adopted, version->pos);
   skv_state_unref(old);
   return STRATAKV_OK;
 }
@@ -237,7 +238,7 @@ int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
     skv_state *state = skv_state_ref(db);
     if (state->version->pos < head) {
       skv_state_unref(state);
-      int rc = skv_head_adopt(db, err);
+      int rc = skv_head_follow(db, err);
       if (rc != STRATAKV_OK) return rc;
       continue;
     }

@@ -18,10 +18,8 @@ static int check_view(stratakv_txn *txn, bool locked, skv_err *err,
                       skv_view *view) {
   skv_db *db = txn->db;
   if (!locked) return skv_view_take(db, err, view);
-  if (db->state->version->pos < skv_load(&db->shared->head)) {
-    int rc = skv_head_adopt(db, err);
-    if (rc != STRATAKV_OK) return rc;
-  }
+  int rc = skv_head_follow(db, err);
+  if (rc != STRATAKV_OK) return rc;
   view->state = skv_state_ref(db);
   view->lsn = skv_load(&db->shared->tail);
   return STRATAKV_OK;

@@ -62,9 +62,7 @@ static bool work_round(skv_db *db, bool *blocked) {
   bool flushed = false, compacted = false;
   *blocked = false;
   if (skv_load(&db->shared->fence)) return false;
-  if (db->state->version->pos < skv_load(&db->shared->head) &&
-      skv_head_adopt(db, NULL) != STRATAKV_OK)
-    return false;
+  if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
   if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *blocked = true;
   if (flushed) skv_gc(db, NULL);
   if (work_wants_log(db)) work_prepare_log(db);
@@ -79,7 +77,7 @@ static bool work_round(skv_db *db, bool *blocked) {
 static void *work_main(void *arg) {
   skv_db *db = arg;
   skv_gc(db, NULL);
-  uint64_t seen = 0;
+  uint64_t seen = UINT64_MAX; /* look once: the last user may have left work */
   bool blocked = false;
   skv_mutex_lock(&db->work_mutex);
   while (!db->stopping) {
@@ -126,6 +124,7 @@ void skv_syncer_wake(skv_db *db) {
 /* `normal`: sync what was appended, without WRITE: only bytes below the tail
  * read before are then called durable. */
 static void syncer_sync(skv_db *db) {
+  atomic_store(&db->sync_asked, false);
   if (atomic_exchange(&db->unsynced, 0) == 0) return;
   skv_mutex_lock(&db->state_mutex);
   skv_memlog *log = skv_memlog_ref(db->state->logs[db->state->log_count - 1]);

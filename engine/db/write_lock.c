@@ -50,9 +50,7 @@ void skv_write_adopt_alone(skv_db *db, skv_memlog *log,
 /* Make `active` the newest log and read it up to the published tail, so that
  * place continues the chain. *ingest: the last INGEST that is undecided. */
 static int write_follow(skv_db *db, skv_err *err, skv_wal_record *ingest) {
-  int rc = STRATAKV_OK;
-  if (db->state->version->pos < skv_load(&db->shared->head))
-    rc = skv_head_adopt(db, err);
+  int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
   skv_state *state = skv_state_ref(db);
   skv_memlog *log = state->logs[state->log_count - 1];

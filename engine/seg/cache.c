@@ -32,8 +32,8 @@ struct cache_node {
   /* Under the shard's lock, while it is in there. */
   uint64_t id;
   uint64_t offset;
-  bool is_used;             /* read since the hand came by */
-  cache_node *chain;        /* next of its bucket */
+  bool is_used;               /* read since the hand came by */
+  cache_node *chain;          /* next of its bucket */
   cache_node *before, *after; /* ring */
 };
 
@@ -70,8 +70,7 @@ static cache_node **cache_find(cache_shard *shard, uint64_t id,
                                uint64_t offset) {
   size_t slot = (cache_hash(id, offset) >> 4) & (shard->bucket_count - 1);
   cache_node **p = &shard->buckets[slot];
-  while (*p && ((*p)->id != id || (*p)->offset != offset))
-    p = &(*p)->chain;
+  while (*p && ((*p)->id != id || (*p)->offset != offset)) p = &(*p)->chain;
   return p;
 }
 
@@ -191,8 +190,7 @@ void skv_cache_free(skv_cache *cache) {
   skv_free(cache);
 }
 
-skv_cache_block *skv_cache_get(skv_cache *cache, uint64_t id,
-                               uint64_t offset) {
+skv_cache_block *skv_cache_get(skv_cache *cache, uint64_t id, uint64_t offset) {
   unsigned index = cache_hash(id, offset) % CACHE_SHARDS;
   cache_shard *shard = &cache->shards[index];
   skv_mutex_lock(&shard->lock);

@@ -12,7 +12,7 @@
 
 typedef struct skv_cache skv_cache;
 typedef struct skv_cache_block {
-  const uint8_t *data; /* the decoded body, followed by 16 zero bytes */
+  const uint8_t *data; /* what was filled in, followed by 16 zero bytes */
   size_t size;
 } skv_cache_block;
 

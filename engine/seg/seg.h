@@ -71,11 +71,11 @@ typedef struct skv_seg_options {
 /* What the manifest keeps of a segment. Key slices belong to the object that
  * holds the meta. */
 typedef struct skv_seg_meta {
-  uint64_t size;       /* bytes of the file */
-  uint64_t entries;    /* tombstones included */
+  uint64_t size;    /* bytes of the file */
+  uint64_t entries; /* tombstones included */
   uint64_t tombstones;
-  uint64_t raw_bytes;  /* sum of key and value lengths */
-  uint64_t min_lsn;    /* smallest and greatest LSN in it */
+  uint64_t raw_bytes; /* sum of key and value lengths */
+  uint64_t min_lsn;   /* smallest and greatest LSN in it */
   uint64_t max_lsn;
   skv_slice min_key;
   skv_slice max_key;
@@ -118,8 +118,9 @@ void skv_seg_filter_prefetch(const skv_seg *seg, uint64_t hash);
 
 /*
  * Look a key up (filter included). *found says whether there is an entry
- * (possibly a tombstone). `pin` keeps the block that entry points into and
- * must be released; start from zeros, may be reused for many reads.
+ * (possibly a tombstone); its key is the caller's slice. `pin` keeps the block
+ * that the value points into and must be released; start from zeros, may be
+ * reused for many reads.
  */
 typedef struct skv_seg_pin {
   skv_cache_block *block; /* cache reference, or NULL */
@@ -136,8 +137,7 @@ int skv_seg_iter_new(skv_seg *seg, bool keys_only, skv_err *err,
 
 /* About how many entries and file bytes lie in [start, end); NULL is open. */
 void skv_seg_estimate(skv_seg *seg, const skv_slice *start,
-                      const skv_slice *end, uint64_t *entries,
-                      uint64_t *bytes);
+                      const skv_slice *end, uint64_t *entries, uint64_t *bytes);
 
 /* Verify every block; the first damage is CORRUPT with file and offset. */
 int skv_seg_check(skv_seg *seg, skv_err *err);

@@ -65,13 +65,12 @@ static struct block_item *block_reserve(skv_block_builder *b, size_t size) {
       &b->items, sizeof(struct block_item));
 }
 
-bool skv_block_add(skv_block_builder *b, const skv_entry *entry,
-                   size_t limit) {
+bool skv_block_add(skv_block_builder *b, const skv_entry *entry, size_t limit) {
   skv_slice key = entry->key, value = entry->value;
   size_t n = b->count + 1, prefix = block_prefix_with(b, key);
   size_t keys = b->keys + key.size, others = b->others + block_others(entry);
-  size_t size =
-      SKV_BLOCK_HEADER + n * SKV_BLOCK_SLOT + prefix + keys - n * prefix + others;
+  size_t size = SKV_BLOCK_HEADER + n * SKV_BLOCK_SLOT + prefix + keys -
+                n * prefix + others;
   if (b->count > 0 && size > limit) return false;
   struct block_item *item = block_reserve(b, key.size + value.size);
   if (!item) return true;
@@ -135,8 +134,7 @@ void skv_block_encode(const skv_block_builder *b, skv_buf *buf) {
   const struct block_item *item = block_items(b);
   for (uint32_t i = 0; i < b->count; i++, item++) {
     const uint8_t *key = b->raw.data ? b->raw.data + item->at : body;
-    skv_slice suffix =
-        skv_slice_of(key + b->prefix, item->key - b->prefix);
+    skv_slice suffix = skv_slice_of(key + b->prefix, item->key - b->prefix);
     p = block_put_key(body, i, p, item, suffix, b->base);
     p = block_put_bytes(p, key + item->key, item->value);
   }

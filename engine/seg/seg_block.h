@@ -15,13 +15,13 @@
 /* Collects the entries of one block; zero is empty. They are copied, since the
  * prefix and the smallest LSN are known only at the end. */
 typedef struct skv_block_builder {
-  skv_buf raw;       /* keys and values */
-  skv_buf items;     /* struct block_item each: see seg_block.c */
-  uint32_t count;    /* entries */
-  size_t prefix;     /* bytes that all keys share, at most 65535 */
-  size_t keys;       /* sum of key lengths */
-  size_t others;     /* bytes of values and, about, of entries' heads */
-  uint64_t base;     /* smallest LSN */
+  skv_buf raw;    /* keys and values */
+  skv_buf items;  /* struct block_item each: see seg_block.c */
+  uint32_t count; /* entries */
+  size_t prefix;  /* bytes that all keys share, at most 65535 */
+  size_t keys;    /* sum of key lengths */
+  size_t others;  /* bytes of values and, about, of entries' heads */
+  uint64_t base;  /* smallest LSN */
 } skv_block_builder;
 
 void skv_block_builder_clear(skv_block_builder *builder);
@@ -77,8 +77,7 @@ static inline uint32_t skv_block_slot_at(const skv_block *block,
 }
 
 /* skv_block_get for any entry. */
-bool skv_block_get_slow(const skv_block *block, size_t at,
-                        skv_block_item *out);
+bool skv_block_get_slow(const skv_block *block, size_t at, skv_block_item *out);
 
 /* The varint at the start of w. stop: the upper bits of those bytes of w that
  * have it clear; the lowest is the end. The 7-bit groups move together. */

@@ -34,7 +34,8 @@ static const char *seg_walk_place(const seg_walk *walk, uint32_t i) {
   const skv_seg_props *props = &seg->props;
   if (walk->sum.entries == 0 && !skv_equal(key, props->min_key))
     return "first key is not what the properties say";
-  if (walk->sum.entries > 0 && skv_compare(skv_buf_bytes(&walk->last), key) >= 0)
+  if (walk->sum.entries > 0 &&
+      skv_compare(skv_buf_bytes(&walk->last), key) >= 0)
     return "keys out of order";
   if (skv_index_find(&seg->index, key) != i) return "key in the wrong block";
   if (!skv_seg_may_have(seg, skv_hash(key))) return "key unknown to the filter";

@@ -22,9 +22,9 @@
 #define UNPACK_SLOTS 4
 
 struct skv_packer {
-  int compression;  /* STRATAKV_COMPRESSION_* */
+  int compression;   /* STRATAKV_COMPRESSION_* */
   LZ4_stream_t *lz4; /* owned; with lz4 */
-  ZSTD_CCtx *zstd;  /* owned; with zstd */
+  ZSTD_CCtx *zstd;   /* owned; with zstd */
 };
 
 static _Atomic(ZSTD_DCtx *) unpack_slots[UNPACK_SLOTS];
@@ -124,9 +124,7 @@ static void unpack_give(ZSTD_DCtx *ctx) {
   ZSTD_freeDCtx(ctx);
 }
 
-void skv_unpack_ref(void) {
-  atomic_fetch_add(&unpack_refs, 1);
-}
+void skv_unpack_ref(void) { atomic_fetch_add(&unpack_refs, 1); }
 
 void skv_unpack_unref(void) {
   if (atomic_fetch_sub(&unpack_refs, 1) != 1) return;

@@ -22,7 +22,7 @@
 
 /* Fewer probes than a plain Bloom filter wants: lines are not equally full. */
 static unsigned seg_filter_probes(int bits) {
-  static const uint8_t probes[21] = {0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 6,
+  static const uint8_t probes[21] = {0, 1, 1, 2, 3, 3, 4, 5, 5,  6, 6,
                                      7, 7, 8, 8, 8, 9, 9, 9, 10, 10};
   return probes[bits];
 }

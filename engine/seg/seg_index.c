@@ -62,8 +62,7 @@ void skv_index_add(skv_index_builder *builder, skv_slice separator,
  * bytes: one byte counted up and the rest cut off, where that is possible. */
 static void seg_index_bump(skv_slice last, size_t keep, skv_buf *s) {
   size_t i = keep;
-  while (i < last.size && last.data[i] == 0xff)
-    i++;
+  while (i < last.size && last.data[i] == 0xff) i++;
   skv_buf_set(s, skv_slice_of(last.data, i < last.size ? i + 1 : last.size));
   if (i < last.size && s->rc == STRATAKV_OK) s->data[i]++;
 }
@@ -166,8 +165,7 @@ static bool seg_index_tree_ok(const skv_index *index,
   const uint64_t *leaf = index->level[index->levels - 1];
   for (uint64_t i = 0; i < sizes[0]; i++) {
     uint64_t v = UINT64_MAX;
-    if (i < index->n)
-      v = skv_prefix64(skv_index_suffix(index, (uint32_t)i), 0);
+    if (i < index->n) v = skv_prefix64(skv_index_suffix(index, (uint32_t)i), 0);
     if (leaf[i] != v || (i > 0 && leaf[i - 1] > v)) return false;
   }
   for (unsigned l = 1; l < index->levels; l++) {
@@ -230,8 +228,7 @@ static uint32_t seg_index_lower(const skv_index *index, uint64_t v) {
   for (unsigned l = 0; l < index->levels; l++) {
     const uint64_t *node = index->level[l] + i * INDEX_FANOUT;
     size_t less = 0;
-    for (unsigned j = 0; j < INDEX_FANOUT; j++)
-      less += node[j] < v;
+    for (unsigned j = 0; j < INDEX_FANOUT; j++) less += node[j] < v;
     i = i * INDEX_FANOUT + less;
   }
   return (uint32_t)i;
@@ -257,8 +254,8 @@ uint32_t skv_index_find(const skv_index *index, skv_slice key) {
   int c = m ? memcmp(key.data, index->common.data, m) : 0;
   if (c != 0) return c < 0 ? 0 : index->n;
   if (key.size < common) return 0;
-  skv_slice suffix = skv_slice_of(key.size ? key.data + common : NULL,
-                                  key.size - common);
+  skv_slice suffix =
+      skv_slice_of(key.size ? key.data + common : NULL, key.size - common);
   uint64_t v = skv_prefix64(suffix, 0);
   uint32_t i = seg_index_lower(index, v);
   if (i == index->n || index->level[index->levels - 1][i] != v) return i;

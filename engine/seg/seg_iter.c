@@ -19,13 +19,13 @@ typedef struct seg_iter {
   skv_seg *seg;    /* borrowed */
   skv_seg_pin pin; /* holds block */
   bool keys_only;
-  bool loaded;      /* block is that of number `number` */
+  bool loaded; /* block is that of number `number` */
   skv_block block;
-  uint32_t number;  /* which data block */
-  uint32_t slot;    /* where in it */
-  unsigned loads;   /* blocks loaded since it was positioned */
-  uint8_t *key;     /* owned; begins with the block's prefix */
-  size_t key_room;  /* of it, without the slack */
+  uint32_t number; /* which data block */
+  uint32_t slot;   /* where in it */
+  unsigned loads;  /* blocks loaded since it was positioned */
+  uint8_t *key;    /* owned; begins with the block's prefix */
+  size_t key_room; /* of it, without the slack */
 } seg_iter;
 
 static int seg_iter_fail(seg_iter *it, int rc) {
@@ -155,6 +155,7 @@ static int seg_iter_backward(seg_iter *it, uint32_t slot, skv_err *err) {
 static int seg_iter_find(seg_iter *it, uint32_t number, skv_slice key,
                          skv_err *err, uint32_t *slot, bool *exact) {
   it->loads = 0;
+  skv_seg_prefetch(it->seg, number);
   int rc = seg_iter_fetch(it, number, err);
   if (rc != STRATAKV_OK) return rc;
   if (!skv_block_find(&it->block, key, slot, exact))

@@ -17,7 +17,6 @@
 #include "engine/seg/seg_open.h"
 #include "engine/util/alloc.h"
 
-#define SEG_LINES_AHEAD 8 /* cache lines of a block loaded at once: its slots */
 /* A pin's own memory from this size on is not kept for the next block. */
 #define SEG_PIN_KEEP ((size_t)1024 * 1024)
 
@@ -142,9 +141,7 @@ void skv_seg_close(skv_seg *seg) {
   skv_unpack_unref();
 }
 
-uint64_t skv_seg_anonymous(const skv_seg *seg) {
-  return seg->anonymous;
-}
+uint64_t skv_seg_anonymous(const skv_seg *seg) { return seg->anonymous; }
 
 /* ---- Pins -------------------------------------------------------------- */
 
@@ -166,8 +163,8 @@ int skv_seg_damage(const skv_seg *seg, uint32_t i, const char *what,
                            what);
 }
 
-static int seg_check_frame(const skv_seg *seg, uint32_t i,
-                           const uint8_t *frame, skv_err *err) {
+static int seg_check_frame(const skv_seg *seg, uint32_t i, const uint8_t *frame,
+                           skv_err *err) {
   uint64_t at = skv_seg_block_at(seg, i);
   const char *what =
       skv_frame_check(frame, skv_seg_block_at(seg, i + 1) - at, SKV_FRAME_DATA,
@@ -196,9 +193,8 @@ static int seg_open_block(const skv_seg *seg, uint32_t i, const uint8_t *frame,
 }
 
 /* Decompress a checked frame. */
-static int seg_decode(skv_seg *seg, uint32_t i, const uint8_t *frame,
-                      bool keep, skv_seg_pin *pin, skv_err *err,
-                      const uint8_t **out) {
+static int seg_decode(skv_seg *seg, uint32_t i, const uint8_t *frame, bool keep,
+                      skv_seg_pin *pin, skv_err *err, const uint8_t **out) {
   skv_slice body =
       skv_slice_of(frame + SKV_FRAME_HEADER, skv_frame_stored(frame));
   size_t raw = skv_unpack_size(body);
@@ -207,8 +203,7 @@ static int seg_decode(skv_seg *seg, uint32_t i, const uint8_t *frame,
   if (!p) return skv_error_nomem(err);
   memset(p, 0, SKV_FRAME_HEADER);
   skv_put32(p + 8, (uint32_t)raw);
-  int rc =
-      skv_unpack(skv_frame_compression(frame), body, p + SKV_FRAME_HEADER);
+  int rc = skv_unpack(skv_frame_compression(frame), body, p + SKV_FRAME_HEADER);
   if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
   if (rc != STRATAKV_OK)
     return skv_seg_damage(seg, i, "decompression failed", err);
@@ -314,17 +309,6 @@ void skv_seg_filter_prefetch(const skv_seg *seg, uint64_t hash) {
     __builtin_prefetch(skv_filter_line(&seg->filter, hash));
 }
 
-/* Load the lines that hold a block's slots all at once, instead of one miss
- * after the other. A block has 24 bytes at least, the last one is followed by
- * index and footer; a prefetch beyond the mapping does nothing. */
-static void seg_prefetch(const skv_seg *seg, uint32_t i) {
-  if (!seg->map) return;
-  const uint8_t *p = seg->map + skv_seg_block_at(seg, i);
-  uint64_t left = seg->size - skv_seg_block_at(seg, i);
-  for (unsigned line = 0; line < SEG_LINES_AHEAD && line * 64u < left; line++)
-    __builtin_prefetch(p + line * 64u);
-}
-
 int skv_seg_get(skv_seg *seg, skv_slice key, uint64_t hash, skv_seg_pin *pin,
                 skv_err *err, bool *found, skv_entry *entry) {
   skv_block block;
@@ -334,7 +318,7 @@ int skv_seg_get(skv_seg *seg, skv_slice key, uint64_t hash, skv_seg_pin *pin,
   if (!skv_seg_may_have(seg, hash)) return STRATAKV_OK;
   uint32_t i = skv_index_find(&seg->index, key);
   if (i == seg->index.n) return STRATAKV_OK;
-  seg_prefetch(seg, i);
+  skv_seg_prefetch(seg, i);
   int rc = skv_seg_load(seg, i, true, pin, err, &block);
   if (rc != STRATAKV_OK) return rc;
   bool exact = false;

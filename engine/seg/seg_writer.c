@@ -202,8 +202,7 @@ static int writer_place(skv_seg_writer *w, const skv_entry *entry,
                         skv_err *err) {
   size_t limit = w->options.block_size;
   bool is_large = writer_is_large(w, entry);
-  if (!is_large && w->block.count > 0 &&
-      skv_block_add(&w->block, entry, limit))
+  if (!is_large && w->block.count > 0 && skv_block_add(&w->block, entry, limit))
     return STRATAKV_OK;
   int rc = writer_close_block(w, err);
   if (rc != STRATAKV_OK) return rc;
@@ -237,8 +236,7 @@ static void writer_count(skv_seg_writer *w, const skv_entry *entry) {
   props->entries++;
   props->tombstones += entry->kind == SKV_KIND_DELETE;
   props->raw_bytes += entry->key.size + entry->value.size;
-  if (w->options.filter_bits > 0)
-    skv_buf_u64(&w->hashes, skv_hash(entry->key));
+  if (w->options.filter_bits > 0) skv_buf_u64(&w->hashes, skv_hash(entry->key));
 }
 
 static bool writer_is_out_of_memory(const skv_seg_writer *w) {
@@ -322,8 +320,7 @@ static int writer_put_end(skv_seg_writer *w, skv_err *err) {
   return rc;
 }
 
-int skv_seg_writer_finish(skv_seg_writer *w, skv_err *err,
-                          skv_seg_meta *meta) {
+int skv_seg_writer_finish(skv_seg_writer *w, skv_err *err, skv_seg_meta *meta) {
   memset(meta, 0, sizeof *meta);
   if (w->rc != STRATAKV_OK)
     return SKV_ERROR(err, w->rc, "an earlier write to a segment failed");

@@ -86,7 +86,8 @@ static const option_row options[] = {
      0,
      600000},
     {{"memory", "4M..64G", "32M", "process",
-      "bytes for indexes, caches and buffers; the first opener wins"},
+      "bytes for indexes, caches and buffers, quoted: '64M'; the first opener "
+      "wins"},
      OPTION_SIZE,
      AT(memory),
      NULL,

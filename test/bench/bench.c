@@ -213,8 +213,10 @@ int main(int argc, char **argv) {
   seed = bench_option_number(argc, argv, "seed", 1);
   only = bench_option(argc, argv, "only", NULL);
   if (dir == NULL || n < 100) {
-    fprintf(stderr, "usage: %s --dir=DIR [--n=] [--syncs=] [--seed=] "
-                    "[--only=a,b]\n", argv[0]);
+    fprintf(stderr,
+            "usage: %s --dir=DIR [--n=] [--syncs=] [--seed=] "
+            "[--only=a,b]\n",
+            argv[0]);
     return 2;
   }
   engine->describe(text, sizeof text);

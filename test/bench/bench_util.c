@@ -130,8 +130,8 @@ const char *bench_option(int argc, char **argv, const char *name,
                          const char *fallback) {
   size_t len = strlen(name);
   for (int i = 1; i < argc; i++) {
-    if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, len) == 0 &&
-        argv[i][2 + len] == '=')
+    if (strncmp(argv[i], "--", 2) == 0 &&
+        strncmp(argv[i] + 2, name, len) == 0 && argv[i][2 + len] == '=')
       return argv[i] + 3 + len;
   }
   return fallback;

@@ -36,9 +36,7 @@ static void lmdb_open(const char *dir, bool is_synced) {
   check(mdb_txn_commit(txn), "commit");
 }
 
-static void lmdb_close(void) {
-  mdb_env_close(env);
-}
+static void lmdb_close(void) { mdb_env_close(env); }
 
 /* A reset read transaction, renewed by each read. */
 static void *lmdb_thread_begin(void) {
@@ -48,9 +46,7 @@ static void *lmdb_thread_begin(void) {
   return txn;
 }
 
-static void lmdb_thread_end(void *thread) {
-  mdb_txn_abort(thread);
-}
+static void lmdb_thread_end(void *thread) { mdb_txn_abort(thread); }
 
 static void lmdb_put(void *thread, const char *key, const char *value) {
   MDB_txn *txn;
@@ -90,9 +86,7 @@ static void lmdb_scan(void *thread, const char *from, bench_visit visit,
   mdb_txn_reset(thread);
 }
 
-static void lmdb_settle(void) {
-  check(mdb_env_sync(env, 1), "sync");
-}
+static void lmdb_settle(void) { check(mdb_env_sync(env, 1), "sync"); }
 
 const bench_engine bench_this_engine = {
     .name = "lmdb",

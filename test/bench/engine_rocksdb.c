@@ -43,8 +43,8 @@ static void rocks_tables(void) {
       table, rocksdb_filterpolicy_create_bloom_full(10));
   rocksdb_block_based_options_set_format_version(table, 5);
   rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
-  rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(
-      table, 1);
+  rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table,
+                                                                          1);
   rocksdb_options_set_block_based_table_factory(options, table);
   rocksdb_block_based_options_destroy(table);
 }
@@ -74,13 +74,9 @@ static void rocks_close(void) {
   rocksdb_cache_destroy(cache);
 }
 
-static void *rocks_thread_begin(void) {
-  return NULL;
-}
+static void *rocks_thread_begin(void) { return NULL; }
 
-static void rocks_thread_end(void *thread) {
-  (void)thread;
-}
+static void rocks_thread_end(void *thread) { (void)thread; }
 
 static void rocks_put(void *thread, const char *key, const char *value) {
   char *message = NULL;

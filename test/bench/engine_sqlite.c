@@ -78,9 +78,7 @@ static void sql_open(const char *dir, bool is_synced) {
               "CREATE TABLE kv(k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID");
 }
 
-static void sql_close(void) {
-  sqlite3_close(keeper);
-}
+static void sql_close(void) { sqlite3_close(keeper); }
 
 static void sql_put(void *thread, const char *key, const char *value) {
   sqlite_thread *t = thread;
@@ -124,9 +122,7 @@ static void sql_scan(void *thread, const char *from, bench_visit visit,
   sqlite3_reset(t->scan);
 }
 
-static void sql_settle(void) {
-  run(keeper, "PRAGMA wal_checkpoint(TRUNCATE)");
-}
+static void sql_settle(void) { run(keeper, "PRAGMA wal_checkpoint(TRUNCATE)"); }
 
 const bench_engine bench_this_engine = {
     .name = "sqlite",

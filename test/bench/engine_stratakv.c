@@ -49,9 +49,7 @@ static void *strata_thread_begin(void) {
   return &value;
 }
 
-static void strata_thread_end(void *thread) {
-  stratakv_value_clear(thread);
-}
+static void strata_thread_end(void *thread) { stratakv_value_clear(thread); }
 
 static void strata_put(void *thread, const char *key, const char *value) {
   stratakv_error mine;
@@ -72,7 +70,7 @@ static bool strata_get(void *thread, const char *key, char *value) {
 }
 
 static void strata_scan(void *thread, const char *from, bench_visit visit,
-                     void *arg) {
+                        void *arg) {
   stratakv_cursor *c;
   stratakv_range range = {0};
   bool more = true;

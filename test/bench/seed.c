@@ -49,9 +49,7 @@ static void seed_open(const char *dir) {
   table = info.id;
 }
 
-static void seed_close(void) {
-  check(stratakv_close(store, &error), "close");
-}
+static void seed_close(void) { check(stratakv_close(store, &error), "close"); }
 
 /* The bytes of a key's n-th write. */
 static void seed_fill(uint32_t number, uint32_t n, char *value) {
@@ -193,8 +191,7 @@ int main(int argc, char **argv) {
       bench_now() - start);
   row("disk after compaction, logs and all", "393 MB", "%.0f MB",
       (double)bench_disk(dir) / 1e6);
-  row("GET after compaction, hit", "175 us", "%.1f us",
-      seed_reads(true) * 1e6);
+  row("GET after compaction, hit", "175 us", "%.1f us", seed_reads(true) * 1e6);
   row("GET after compaction, miss", "", "%.1f us", seed_reads(false) * 1e6);
   uint64_t bytes = seed_check_all(&live);
   row("live bytes, not compressed", "", "%.0f MB", (double)bytes / 1e6);

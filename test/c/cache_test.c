@@ -29,8 +29,8 @@ static skv_cache_block *make(skv_cache *cache, uint64_t id, uint64_t offset,
   return block;
 }
 
-static bool is_right(const skv_cache_block *block, uint64_t id,
-                     uint64_t offset, size_t size) {
+static bool is_right(const skv_cache_block *block, uint64_t id, uint64_t offset,
+                     size_t size) {
   uint8_t want = (uint8_t)(id * 31 + offset / 8);
   if (block->size != size) return false;
   for (size_t i = 0; i < size; i++)
@@ -118,8 +118,7 @@ static void test_budget(void) {
   for (uint64_t i = 0; i < 100; i++) {
     CHECK(has(cache, 5, i * 8) && is_right(held[i], 5, i * 8, 3000));
   }
-  for (uint64_t i = 0; i < 100; i++)
-    skv_cache_unref(cache, held[i]);
+  for (uint64_t i = 0; i < 100; i++) skv_cache_unref(cache, held[i]);
   CHECK(bytes_of(cache) <= budget);
   skv_cache_free(cache);
 

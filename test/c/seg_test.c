@@ -80,8 +80,7 @@ static void model_free(model *m) {
 }
 
 /* Add an entry with a value of `size` somewhat compressible bytes. */
-static void model_add(model *m, const void *key, size_t key_size,
-                      size_t size) {
+static void model_add(model *m, const void *key, size_t key_size, size_t size) {
   if (m->n == m->room) {
     m->room = m->room ? 2 * m->room : 64;
     m->at = must(realloc(m->at, m->room * sizeof *m->at));
@@ -152,8 +151,7 @@ static void make_short(model *m, size_t n) {
   model_add(m, "", 0, 7);
   for (size_t i = 0; i < n; i++) {
     size_t size = chance(sizeof key);
-    for (size_t j = 0; j < size; j++)
-      key[j] = letters[chance(sizeof letters)];
+    for (size_t j = 0; j < size; j++) key[j] = letters[chance(sizeof letters)];
     model_add(m, key, size, chance(4) ? chance(40) : chance(600));
   }
   model_done(m);
@@ -191,9 +189,8 @@ static void make_long(model *m, size_t n) {
 
 /* Values around every limit. */
 static void make_large(model *m, size_t n) {
-  static const size_t sizes[] = {0,          255,     8192,    65536,
-                                 1048000,    1048448, 1048576, 1049000,
-                                 2u * 1048576};
+  static const size_t sizes[] = {
+      0, 255, 8192, 65536, 1048000, 1048448, 1048576, 1049000, 2u * 1048576};
   char key[32];
   for (size_t i = 0; i < n; i++) {
     int size = snprintf(key, sizeof key, "large%llu",
@@ -213,9 +210,7 @@ static void make_one(model *m, size_t n) {
 
 static const skv_name tmp_name = {.kind = SKV_NAME_TMP, .number = 1};
 
-static void remove_segment(void) {
-  skv_store_remove(store, &tmp_name, NULL);
-}
+static void remove_segment(void) { skv_store_remove(store, &tmp_name, NULL); }
 
 static int write_entries(skv_seg_writer *w, const model *m, bool zero_lsn) {
   int rc = STRATAKV_OK;
@@ -251,8 +246,8 @@ static int write_segment(const model *m, const skv_seg_options *options,
   return rc;
 }
 
-static int open_segment(uint64_t size, bool map, skv_cache *cache,
-                        uint64_t lsn, skv_seg **seg) {
+static int open_segment(uint64_t size, bool map, skv_cache *cache, uint64_t lsn,
+                        skv_seg **seg) {
   skv_in *in = NULL;
   *seg = NULL;
   int rc = skv_in_open(store, 0, &tmp_name, size, map, &last, &in);
@@ -311,19 +306,15 @@ static size_t near_key(const model *m, uint8_t *key) {
   skv_slice k = m->at[chance(m->n)].key;
   if (k.size) memcpy(key, k.data, k.size);
   switch (chance(5)) {
-  case 0:
-    key[k.size] = 0;
-    return k.size + 1;
-  case 1:
-    return k.size ? k.size - 1 : 0;
+  case 0: key[k.size] = 0; return k.size + 1;
+  case 1: return k.size ? k.size - 1 : 0;
   case 2:
     if (k.size) key[k.size - 1]++;
     return k.size;
   case 3:
     if (k.size) key[chance(k.size)] = (uint8_t)chance(256);
     return k.size;
-  default:
-    return k.size;
+  default: return k.size;
   }
 }
 
@@ -344,8 +335,7 @@ static void check_seeks(skv_iter *it, const model *m, size_t rounds) {
       wrong += !stands_at(it, m, i);
     }
     if (it->valid && chance(4) == 0) /* seek for the iterator's own key */
-      wrong += skv_iter_seek(it, it->entry.key, &last) ||
-               !stands_at(it, m, i);
+      wrong += skv_iter_seek(it, it->entry.key, &last) || !stands_at(it, m, i);
   }
   CHECK(wrong == 0);
   free(key);
@@ -405,7 +395,8 @@ static void check_segment(skv_seg *seg, skv_cache *cache, const model *m) {
 
 static void check_ways(const model *m, const skv_seg_meta *meta) {
   for (int way = 0; way < 4; way++) {
-    skv_cache *cache = way & 1 ? skv_cache_new(way == 1 ? 1 << 22 : 9000) : NULL;
+    skv_cache *cache =
+        way & 1 ? skv_cache_new(way == 1 ? 1 << 22 : 9000) : NULL;
     skv_seg *seg;
     if (OK(open_segment(meta->size, way & 2, cache, 0, &seg)))
       check_segment(seg, cache, m);
@@ -440,9 +431,8 @@ static void test_round(const char *what, void (*make)(model *, size_t),
     skv_seg_options options = {c % 3, bits[(c + c / 3) % 3],
                                block_sizes[c / 3]};
     skv_seg_meta meta;
-    snprintf(where, sizeof where, "%s, compression %d, block %u, bits %d",
-             what, options.compression, options.block_size,
-             options.filter_bits);
+    snprintf(where, sizeof where, "%s, compression %d, block %u, bits %d", what,
+             options.compression, options.block_size, options.filter_bits);
     check_where = where;
     if (OK(write_segment(&m, &options, false, &meta))) {
       check_meta(&m, &meta);
@@ -495,8 +485,7 @@ static void test_ingest(void) {
   make_short(&m, 200);
   OK(write_segment(&m, &options, true, &meta));
   CHECK(meta.min_lsn == 0 && meta.max_lsn == 0);
-  for (size_t i = 0; i < m.n; i++)
-    m.at[i].lsn = 4711;
+  for (size_t i = 0; i < m.n; i++) m.at[i].lsn = 4711;
   OK(open_segment(meta.size, true, NULL, 4711, &seg));
   if (seg) check_segment(seg, NULL, &m);
   skv_seg_close(seg);
@@ -563,8 +552,7 @@ static void test_filter(int bits, double worst) {
   skv_buf buf = {0};
   skv_filter filter = {0};
   size_t missing = 0, wrong = 0;
-  for (uint64_t i = 0; i < N; i++)
-    hashes[i] = skv_hash(skv_slice_of(&i, 8));
+  for (uint64_t i = 0; i < N; i++) hashes[i] = skv_hash(skv_slice_of(&i, 8));
   skv_filter_encode(&buf, 1016, hashes, N, bits);
   CHECK(skv_filter_open(skv_buf_bytes(&buf), &filter));
   CHECK((1016 + (filter.lines - buf.data)) % 64 == 0);
@@ -733,8 +721,8 @@ static void test_forged(int compression, int rounds) {
     memcpy(forged, bytes, meta.size);
     for (uint64_t n = 1 + chance(3); n > 0; n--) {
       /* Every second one near the end: index, filter, properties, footer. */
-      uint64_t at = chance(2) ? chance(meta.size)
-                              : meta.size - 1 - chance(meta.size / 4);
+      uint64_t at =
+          chance(2) ? chance(meta.size) : meta.size - 1 - chance(meta.size / 4);
       forged[at] = chance(2) ? (uint8_t)chance(256)
                              : (uint8_t)(forged[at] + 1 - 2 * chance(2));
       forge_checksum(forged, meta.size, at);
