@@ -1,6 +1,11 @@
 /*
  * The merge iterator. See merge.h.
  *
+ * Keys that are merged lie close together and share a long beginning. It is
+ * remembered (`shared`), and what is cached of a key are the 8 bytes behind
+ * it, so that whole keys are hardly ever compared. A key that leaves the
+ * shared beginning makes it be found anew.
+ *
  * The heap holds the valid inputs, the next entry to show at its root. Moving
  * backwards the order of keys is turned round by complementing the cached
  * prefix and the result of the comparison; of equal keys the newest input
@@ -10,8 +15,10 @@
 
 #include "engine/util/alloc.h"
 
+#define MERGE_SHARED 64 /* bytes of a shared beginning that are remembered */
+
 typedef struct merge_node {
-  uint64_t prefix; /* of the key; complemented when moving backwards */
+  uint64_t prefix; /* behind `shared`; complemented when moving backwards */
   size_t rank;     /* index of the input: 0 is the newest */
 } merge_node;
 
@@ -22,6 +29,8 @@ typedef struct merge_iter {
   skv_iter **inputs; /* owned */
   size_t count;      /* nodes in the heap: the inputs that are valid */
   merge_node *heap;
+  size_t skip; /* bytes that the keys in the heap share, and these bytes */
+  uint8_t shared[MERGE_SHARED];
 } merge_iter;
 
 static skv_slice merge_key(const merge_iter *m, const merge_node *node) {
@@ -37,8 +46,27 @@ static bool merge_less(const merge_iter *m, const merge_node *a,
 }
 
 static void merge_set_prefix(const merge_iter *m, merge_node *node) {
-  uint64_t prefix = skv_prefix64(merge_key(m, node), 0);
+  uint64_t prefix = skv_prefix64(merge_key(m, node), m->skip);
   node->prefix = m->is_backward ? ~prefix : prefix;
+}
+
+static bool merge_shares(const merge_iter *m, const merge_node *node) {
+  skv_slice key = merge_key(m, node);
+  return key.size >= m->skip && memcmp(key.data, m->shared, m->skip) == 0;
+}
+
+/* Find the shared beginning of the keys in the heap anew. Their order does not
+ * change by it. */
+static void merge_share(merge_iter *m) {
+  if (m->count == 0) return;
+  skv_slice first = merge_key(m, &m->heap[0]);
+  m->skip = first.size < MERGE_SHARED ? first.size : MERGE_SHARED;
+  for (size_t i = 1; i < m->count; i++) {
+    skv_slice part = skv_slice_of(first.data, m->skip);
+    m->skip = skv_common_prefix(part, merge_key(m, &m->heap[i]));
+  }
+  memcpy(m->shared, first.data, m->skip);
+  for (size_t i = 0; i < m->count; i++) merge_set_prefix(m, &m->heap[i]);
 }
 
 /* Let the node at `at` sink to its place. */
@@ -66,7 +94,10 @@ static int merge_step(merge_iter *m, size_t at, skv_err *err) {
       m->is_backward ? skv_iter_prev(input, err) : skv_iter_next(input, err);
   if (rc != STRATAKV_OK) return rc;
   if (input->valid) {
-    merge_set_prefix(m, node);
+    if (merge_shares(m, node))
+      merge_set_prefix(m, node);
+    else
+      merge_share(m);
   } else {
     *node = m->heap[--m->count];
   }
@@ -99,9 +130,9 @@ static int merge_build(merge_iter *m, skv_err *err) {
   m->count = 0;
   for (size_t i = 0; i < m->input_count; i++) {
     if (!m->inputs[i]->valid) continue;
-    m->heap[m->count].rank = i;
-    merge_set_prefix(m, &m->heap[m->count++]);
+    m->heap[m->count++].rank = i;
   }
+  merge_share(m);
   for (size_t i = m->count / 2; i-- > 0;) merge_sink(m, i);
   return merge_show(m, err);
 }

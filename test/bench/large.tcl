@@ -114,7 +114,7 @@ proc load_and_check {name script} {
   set store [file join [test_dir] $name.strata]
   set h [spawn_tcl]
   ask $h "db eval { CREATE VIRTUAL TABLE temp.kv USING stratakv('$store',\
-    memory=$::opt(-memory)) }"
+    memory='$::opt(-memory)') }"
   set base [expr {[rss_anon [proc_pid $h]] / 1024.0}]
   lassign [sampled $h $script] result seconds peak
   puts [format "%s: %d rows in %.1f s (%.0f rows/s)" $name $::rows $seconds \
@@ -142,9 +142,9 @@ load_and_check one-transaction \
   "db eval { INSERT INTO kv [source_sql 0 $rows] }"
 load_and_check transactions-of-1000 "
   for {set from 0} {\$from < $rows} {incr from 1000} {
-    db eval \[string map \[list FROM \$from TO \[expr {\$from + 1000}\]\] {
-      INSERT INTO kv WITH RECURSIVE c(i) AS (SELECT FROM UNION ALL
-        SELECT i + 1 FROM c WHERE i + 1 < TO)
+    db eval \[string map \[list @from \$from @to \[expr {\$from + 1000}\]\] {
+      INSERT INTO kv WITH RECURSIVE c(i) AS (SELECT @from UNION ALL
+        SELECT i + 1 FROM c WHERE i + 1 < @to)
       SELECT printf('%016d', i * $multiplier % $rows),
         hex(randomblob(42)) || printf('%016d', i * $multiplier % $rows) FROM c
     }\]
