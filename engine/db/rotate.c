@@ -153,6 +153,8 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
                     &ignored);
   if (rc == STRATAKV_OK) rc = skv_append_sync(db, err); /* L3 */
   if (rc == STRATAKV_OK) {
+    /* P2: a flush takes only what is visible. P5: INGEST is not yet. */
+    if (!build) skv_append_publish(db);
     turn.start = skv_load(&db->shared->tail);
     rc = skv_head_edit(db, rotate_build, &turn, err);
   }

@@ -220,12 +220,14 @@ skv_state *skv_state_ref(skv_db *db) {
 /* ---- Views ------------------------------------------------------------- */
 
 /* Visible, checked against what the version says is possible: the shared page
- * is untrusted. */
-static int view_check(const skv_state *state, uint64_t lsn, skv_err *err) {
+ * is untrusted. Everything below the active log was decided and durable before
+ * the head named that log, though `visible` may be raised a moment later. */
+static int view_check(const skv_state *state, uint64_t *visible,
+                      skv_err *err) {
   const skv_memlog *last = state->logs[state->log_count - 1];
-  uint64_t size = skv_log_size(last->log);
-  if (lsn >= last->start && lsn - last->start <= size - SKV_WAL_HEADER &&
-      lsn % 8 == 0)
+  uint64_t size = skv_log_size(last->log), lsn = *visible;
+  if (lsn < last->start) *visible = lsn = last->start;
+  if (lsn - last->start <= size - SKV_WAL_HEADER && lsn % 8 == 0)
     return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_CORRUPT,
                    "SHARED: visible LSN %llu is outside the active log",
@@ -244,7 +246,7 @@ int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
     }
     uint64_t lsn = skv_load(&db->shared->visible);
     if (skv_load(&db->shared->head) <= state->version->pos) { /* P2 */
-      int rc = view_check(state, lsn, err);
+      int rc = view_check(state, &lsn, err);
       if (rc != STRATAKV_OK) {
         skv_state_unref(state);
         return rc;

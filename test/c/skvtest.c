@@ -12,16 +12,12 @@
  *   skvtest_fault_end()             stop; how many calls were made to fail
  *   skvtest_alloc_count()           engine allocations alive now
  *
- * Kinds: `oom`, engine allocations.
- *
- * THREADS  The counters are atomic: background threads allocate too, and
- *   are hit as well as the caller.
+ * Kinds of faults, and who is hit: skvtest.h.
  */
 #include <sqlite3ext.h>
-#include <stdatomic.h>
-#include <string.h>
 
 #include "engine/util/alloc.h"
+#include "test/c/skvtest.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -29,59 +25,30 @@ __attribute__((visibility("default"))) int
 sqlite3_skvtest_init(sqlite3 *db, char **error,
                      const sqlite3_api_routines *api);
 
-/* The armed fault: calls left until it fires, whether it goes on, and how
- * often it has fired. */
-static struct {
-  atomic_llong left; /* 0: not armed or spent */
-  atomic_bool is_forever;
-  atomic_llong hits;
-} fault;
-
-static int fault_fires(void) {
-  if (atomic_load(&fault.left) <= 0) return 0;
-  if (atomic_fetch_sub(&fault.left, 1) != 1) return 0;
-  if (atomic_load(&fault.is_forever)) atomic_store(&fault.left, 1);
-  atomic_fetch_add(&fault.hits, 1);
-  return 1;
-}
-
-static int fault_alloc_hook(void *arg, size_t size) {
-  (void)arg;
-  (void)size;
-  return fault_fires();
-}
-
-static int fault_is_oom(sqlite3_value *kind) {
-  const char *name = (const char *)sqlite3_value_text(kind);
-  return name != NULL && strcmp(name, "oom") == 0;
-}
-
 static void skvtest_fault_available(sqlite3_context *ctx, int argc,
                                     sqlite3_value **argv) {
+  const char *kind = (const char *)sqlite3_value_text(argv[0]);
   (void)argc;
-  sqlite3_result_int(ctx, fault_is_oom(argv[0]));
+  sqlite3_result_int(ctx, skvtest_fault_is_kind(kind));
 }
 
 static void skvtest_fault(sqlite3_context *ctx, int argc,
                           sqlite3_value **argv) {
+  const char *kind = (const char *)sqlite3_value_text(argv[0]);
   (void)argc;
-  if (!fault_is_oom(argv[0])) {
+  if (!skvtest_fault_is_kind(kind)) {
     sqlite3_result_error(ctx, "skvtest_fault: unknown kind", -1);
     return;
   }
-  atomic_store(&fault.hits, 0);
-  atomic_store(&fault.is_forever, sqlite3_value_int(argv[2]) != 0);
-  atomic_store(&fault.left, sqlite3_value_int64(argv[1]));
-  skv_alloc_set_hook(fault_alloc_hook, NULL);
+  skvtest_fault_arm(kind, sqlite3_value_int64(argv[1]),
+                    sqlite3_value_int(argv[2]) != 0);
 }
 
 static void skvtest_fault_end(sqlite3_context *ctx, int argc,
                               sqlite3_value **argv) {
   (void)argc;
   (void)argv;
-  atomic_store(&fault.left, 0);
-  skv_alloc_set_hook(NULL, NULL);
-  sqlite3_result_int64(ctx, atomic_load(&fault.hits));
+  sqlite3_result_int64(ctx, skvtest_fault_disarm());
 }
 
 static void skvtest_alloc_count(sqlite3_context *ctx, int argc,
