@@ -300,18 +300,21 @@ proc random_below {n} {
 # there on: -forever), until a round in which nothing fired. After each round
 # -test runs; it calls faultsim_test_result. One case per class.
 
-# Class, kind, what skvtest_fault arms, and the errors it may show as.
+# Class (what skvtest_fault arms, and whether it goes on), and the errors that it
+# may show as.
 set ::fault_classes {
-  oom-once         {out of memory|SQLITE_NOMEM}
-  oom-forever      {out of memory|SQLITE_NOMEM}
-  ioerr-once       {I/O error|disk I/O|failed|IOERR}
-  ioerr-forever    {I/O error|disk I/O|failed|IOERR|read-only}
-  full-once        {full|No space}
-  full-forever     {full|No space}
-  fsync-once       {fdatasync|sync failed|fsync|read-only}
-  fsync-forever    {fdatasync|sync failed|fsync|read-only}
-  cantopen-once    {unable to open|cannot open|open}
-  cantopen-forever {unable to open|cannot open|open}
+  oom-once         {out of memory}
+  oom-forever      {out of memory}
+  ioerr-once       {injected}
+  ioerr-forever    {injected}
+  full-once        {injected|disk full}
+  full-forever     {injected|disk full}
+  fsync-once       {injected|fdatasync failed}
+  fsync-forever    {injected|fdatasync failed}
+  cantopen-once    {injected}
+  cantopen-forever {injected}
+  lock-once        {injected}
+  lock-forever     {injected}
 }
 set ::fault_max_rounds [expr {$::sanitizer eq {} ? 3000 : 600}]
 
@@ -349,14 +352,14 @@ proc fault_loop {name class pattern prep body test} {
   set ::faultsim_pattern $pattern
   for {set n 1} {$n <= $::fault_max_rounds} {incr n} {
     set ::faultsim_round $name.$n
-    if {[catch { uplevel 2 $prep } message options]} {
+    if {[catch { uplevel 1 $prep } message options]} {
       case_failed $name.$n "    prep: [dict get $options -errorinfo]"
       return
     }
     [fault_db] eval { SELECT skvtest_fault($kind, $n, $forever) }
-    set ::faultsim_code [catch { uplevel 2 $body } ::faultsim_result]
+    set ::faultsim_code [catch { uplevel 1 $body } ::faultsim_result]
     set ::faultsim_hits [[fault_db] onecolumn { SELECT skvtest_fault_end() }]
-    if {[catch { uplevel 2 $test } message options]} {
+    if {[catch { uplevel 1 $test } message options]} {
       case_failed $name.$n "    test: [dict get $options -errorinfo]"
     }
     if {$::failed > $before + 5} break

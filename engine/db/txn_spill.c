@@ -44,7 +44,10 @@ static int spill_open(skv_spill *spill, skv_err *err) {
     if (rc == STRATAKV_OK)
       rc = skv_seg_open(in, db->tree.cache, SPILL_CACHE_ID | p->tmp.number, 0,
                         err, &spill->segs[i]);
-    if (rc != STRATAKV_OK) return rc;
+    if (rc != STRATAKV_OK) {
+      skv_in_close(in);
+      return rc;
+    }
     spill->entries += p->meta.entries;
   }
   return STRATAKV_OK;

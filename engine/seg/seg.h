@@ -102,10 +102,11 @@ int skv_seg_writer_finish(skv_seg_writer *writer, skv_err *err,
 
 typedef struct skv_seg skv_seg; /* an open segment; immutable, any thread */
 
-/* Open: reads and checks footer, index and filter. `in` is taken over (closed
- * on failure too). cache may be NULL (then blocks are decoded into the
- * iterator's own memory). cache_id: unique number of the segment within the
- * cache. ingest_lsn: see above, 0 for an ordinary one. */
+/* Open: reads and checks footer, index and filter. `in` is taken over; on
+ * failure it stays the caller's, whose snapshot may hold the only way to the
+ * file. cache may be NULL (then blocks are decoded into the iterator's own
+ * memory). cache_id: unique number of the segment within the cache.
+ * ingest_lsn: see above, 0 for an ordinary one. */
 int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
                  uint64_t ingest_lsn, skv_err *err, skv_seg **out);
 void skv_seg_close(skv_seg *seg); /* NULL allowed; drops its cached blocks */

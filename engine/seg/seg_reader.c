@@ -105,10 +105,7 @@ int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
   int rc = STRATAKV_OK;
   skv_seg *seg = skv_new(sizeof *seg, &rc);
   *out = NULL;
-  if (rc != STRATAKV_OK) {
-    skv_in_close(in);
-    return skv_error_nomem(err);
-  }
+  if (rc != STRATAKV_OK) return skv_error_nomem(err);
   skv_unpack_ref();
   seg->in = in;
   seg->map = skv_in_map(in);
@@ -121,6 +118,7 @@ int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
   if (rc == STRATAKV_OK) rc = seg_read_sections(seg, err);
   if (rc == STRATAKV_OK) rc = seg_new_bitmap(seg, err);
   if (rc != STRATAKV_OK) {
+    seg->in = NULL; /* stays the caller's */
     skv_seg_close(seg);
     seg = NULL;
   }

@@ -80,22 +80,16 @@ int skv_segref_share(skv_segref *ref, const skv_segref *other, skv_err *err) {
   return STRATAKV_OK;
 }
 
-/* First use, under the mutex. A failed skv_seg_open has closed the file: it is
- * opened again by name when it is next asked for. */
+/* First use, under the mutex. After a failure the file stays open for the next
+ * try: its name may be gone. */
 static int segfile_load_locked(skv_tree *tree, struct skv_segfile *file,
                                skv_err *err, skv_seg **out) {
   *out = atomic_load_explicit(&file->seg, memory_order_relaxed);
   if (*out != NULL) return STRATAKV_OK;
-  int rc = STRATAKV_OK;
-  if (file->in == NULL) {
-    rc = skv_in_open(tree->store, file->number, NULL, file->size, tree->map,
-                     err, &file->in);
-  }
-  if (rc != STRATAKV_OK) return rc;
-  skv_in *in = file->in;
-  file->in = NULL;
-  rc = skv_seg_open(in, tree->cache, file->number, file->ingest_lsn, err, out);
+  int rc = skv_seg_open(file->in, tree->cache, file->number, file->ingest_lsn,
+                        err, out);
   if (rc == STRATAKV_OK) {
+    file->in = NULL; /* the segment's now */
     atomic_store_explicit(&file->seg, *out, memory_order_release);
   }
   return rc;

@@ -128,6 +128,23 @@ uint64_t skv_sql_context_txn_number(const skv_sql_context *context) {
 
 /* ---- Joining and leaving ----------------------------------------------- */
 
+/* The engine's background thread may undo a prepare that COMMIT left behind
+ * with BUSY, while no call is inside the connection. */
+static int context_guard_enter(void *db) {
+  return sqlite3_mutex_try(sqlite3_db_mutex(db)) == SQLITE_OK;
+}
+
+static void context_guard_leave(void *db) {
+  sqlite3_mutex_leave(sqlite3_db_mutex(db));
+}
+
+static void context_guard(skv_sql_context *context) {
+  sqlite3 *db = skv_sql_conn_db(context->conn);
+  if (sqlite3_db_mutex(db) != NULL) /* not in the multi-thread mode */
+    stratakv_txn_guard(context->txn, context_guard_enter, context_guard_leave,
+                       db);
+}
+
 int skv_sql_context_join(skv_sql_context *context, const skv_sql_wish *wish,
                          stratakv_error *err) {
   if (!context->has_config_busy &&
@@ -138,6 +155,7 @@ int skv_sql_context_join(skv_sql_context *context, const skv_sql_wish *wish,
   if (context->txn == NULL) {
     int rc = stratakv_begin(context->store, err, &context->txn);
     if (rc != STRATAKV_OK) return rc;
+    context_guard(context);
     context->txn_number++;
     context->txn_sync = wish->sync;
   }

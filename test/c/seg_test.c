@@ -252,7 +252,9 @@ static int open_segment(uint64_t size, bool map, skv_cache *cache, uint64_t lsn,
   *seg = NULL;
   int rc = skv_in_open(store, 0, &tmp_name, size, map, &last, &in);
   if (rc != STRATAKV_OK) return rc;
-  return skv_seg_open(in, cache, 7, lsn, &last, seg);
+  rc = skv_seg_open(in, cache, 7, lsn, &last, seg);
+  if (rc != STRATAKV_OK) skv_in_close(in);
+  return rc;
 }
 
 static skv_file *open_file(void) {
