@@ -189,6 +189,7 @@ int skv_db_detach(skv_db *db, skv_err *err) {
   if (db->is_private) return rc;
   if (db->state && !db->options.read_only && !skv_load(&db->shared->fence)) {
     uint64_t deadline = db->env->now(db->env) + UINT64_C(1000000000);
+    if (atomic_load(&db->sync_mode) == STRATAKV_SYNC_NORMAL) skv_sync_now(db);
     rc = attach_lock(db, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, deadline, NULL);
     if (rc == STRATAKV_OK) {
       /* ATTACH is kept until LOCK is closed: a newcomer must not find ALIVE

@@ -12,6 +12,7 @@
 #include "engine/db/db.h"
 
 #define STALL_POLL_NS 1000000u
+#define GATHER_NS 60000u /* half a sync: what waiting for company may cost */
 
 /* ---- Appending (leader, with WRITE) ------------------------------------ */
 
@@ -231,17 +232,45 @@ static void commit_resign(skv_db *db) {
   skv_cond_broadcast(&db->lead_cond);
 }
 
+/*
+ * Before a sync: wait a moment for those who were in the group before, and are
+ * on their way back with their next commit. Without it the first of them
+ * leads a group of one or two, and the device syncs for few.
+ */
+static void commit_gather(skv_db *db, uint64_t deadline) {
+  uint64_t end = db->env->now(db->env) + GATHER_NS;
+  if (end > deadline) end = deadline;
+  db->gathering = true;
+  while (db->queued < db->last_group) {
+    uint64_t now = db->env->now(db->env);
+    if (now >= end) break;
+    skv_cond_wait_for(&db->gather_cond, &db->commit_mutex, end - now);
+  }
+  db->gathering = false;
+}
+
+/* Take everything queued at this moment. */
+static skv_commit *commit_take(skv_db *db, bool can_commit,
+                               uint64_t deadline) {
+  skv_mutex_lock(&db->commit_mutex);
+  if (can_commit && db->queue && db->queue->sync == STRATAKV_SYNC_FULL)
+    commit_gather(db, deadline);
+  skv_commit *group = db->queue;
+  db->last_group = db->queued;
+  db->queued = 0;
+  db->queue = NULL;
+  db->queue_end = &db->queue;
+  skv_mutex_unlock(&db->commit_mutex);
+  return group;
+}
+
 /* Lead one group: everything queued at this moment. Leadership is taken. */
 static void commit_lead(skv_db *db, uint64_t deadline, uint32_t timeout_ms) {
   skv_err err;
   int rc = skv_stall_wait(db, deadline, timeout_ms, &err);
   if (rc == STRATAKV_OK)
     rc = skv_write_acquire(db, deadline, timeout_ms, &err);
-  skv_mutex_lock(&db->commit_mutex);
-  skv_commit *group = db->queue;
-  db->queue = NULL;
-  db->queue_end = &db->queue;
-  skv_mutex_unlock(&db->commit_mutex);
+  skv_commit *group = commit_take(db, rc == STRATAKV_OK, deadline);
   if (rc == STRATAKV_OK)
     commit_group(db, group);
   else
@@ -269,6 +298,9 @@ static void commit_enqueue(skv_db *db, skv_commit *list, size_t count) {
     *db->queue_end = c;
     db->queue_end = &c->next;
   }
+  db->queued += count;
+  if (db->gathering && db->queued >= db->last_group)
+    skv_cond_signal(&db->gather_cond);
 }
 
 /* Take our commits out of the queue again; false if someone has them. */
@@ -278,6 +310,7 @@ static bool commit_dequeue(skv_db *db, skv_commit *list, size_t count) {
   while (*at) {
     if (*at >= list && *at < list + count) {
       *at = (*at)->next;
+      db->queued--;
       found = true;
     } else {
       at = &(*at)->next;

@@ -105,6 +105,8 @@ struct skv_db {
   /* head.c, under head_mutex */
   skv_mutex head_mutex;
   skv_manifest_end head_end;
+  bool head_doubted; /* the manifest may not be on the disk (after a fence):
+                        the next edit makes a new one */
   _Atomic uint64_t adopted; /* skv_head_pos of db->state; any thread reads */
 
   /* state.c, under state_mutex */
@@ -118,6 +120,10 @@ struct skv_db {
   bool leading;            /* someone has leadership */
   skv_cond lead_cond;      /* it was given back */
   skv_commit *queue, **queue_end;
+  size_t queued;           /* commits in it */
+  size_t last_group;       /* commits in the group before */
+  bool gathering;          /* a leader waits on gather_cond for more */
+  skv_cond gather_cond;
   void *prepared;          /* the prepared transaction, if it leads */
 
   /* commit.c, write_lock.c: of the leader */
@@ -178,13 +184,19 @@ typedef int (*skv_edit_build)(void *arg, const skv_version *version,
 int skv_head_edit(skv_db *db, skv_edit_build build, void *arg, skv_err *err);
 int skv_head_lock(skv_db *db, skv_err *err); /* head_mutex and HEAD */
 void skv_head_unlock(skv_db *db);
+/* Under HEAD: make what a dead writer appended and did not publish ours. */
+int skv_head_settle(skv_db *db, skv_err *err);
 /* Give unnamed products numbers from *next on and describe them. */
 int skv_head_name(skv_db *db, skv_products *products, uint32_t level,
                   uint64_t run, uint64_t ingest_lsn, uint64_t *next,
                   skv_buf *edit, skv_err *err);
 
 /* ---- state.c ----------------------------------------------------------- */
-/* Make and publish the state of a version (taken over). head_mutex held. */
+/* Make the state of a version (taken over, whatever the result); publish one
+ * (taken over); both at once. head_mutex held. */
+int skv_state_make(skv_db *db, skv_version *version, skv_err *err,
+                   skv_state **out);
+void skv_state_publish(skv_db *db, skv_state *state);
 int skv_state_install(skv_db *db, skv_version *version, skv_err *err);
 skv_state *skv_state_ref(skv_db *db); /* the newest that this process has */
 skv_state *skv_state_share(skv_state *state);
@@ -305,6 +317,7 @@ int skv_work_start(skv_db *db, skv_err *err);
 void skv_work_stop(skv_db *db);
 void skv_work_inline(skv_db *db); /* background=off: what a worker would do */
 void skv_syncer_wake(skv_db *db);
+void skv_sync_now(skv_db *db); /* what this process appended, without WRITE */
 int skv_job_init(skv_db *db, skv_job *job);
 int skv_prepared_expire(skv_db *db); /* txn.c: the worker's look at it */
 

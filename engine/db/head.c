@@ -101,9 +101,8 @@ int skv_head_follow(skv_db *db, skv_err *err) {
   return rc;
 }
 
-/* Edits behind the published head: a dead writer's. Make them durable and
- * ours. Under HEAD. */
-static int head_adopt_dead(skv_db *db, skv_err *err) {
+/* Edits behind the published head: a dead writer's. */
+int skv_head_settle(skv_db *db, skv_err *err) {
   uint64_t file = 0;
   int rc = head_file(db, err, &file);
   if (rc != STRATAKV_OK) return rc;
@@ -133,23 +132,29 @@ static int head_adopt_dead(skv_db *db, skv_err *err) {
   return rc;
 }
 
+/* Whether to begin a new manifest with the whole version. */
+static bool head_rolls(const skv_db *db, uint64_t at, size_t whole) {
+  return db->head_doubted || (at > HEAD_ROLL_BYTES && whole * 4 < at);
+}
+
 /* Write `edit`, already applied as `version`, to the manifest. */
 static int head_write(skv_db *db, skv_slice edit, skv_version *version,
                       skv_manifest_end *end, skv_err *err) {
   skv_buf bytes = {0};
   int rc = STRATAKV_OK;
   uint64_t at = skv_head_offset(end->pos);
-  if (at > HEAD_ROLL_BYTES) {
+  if (at > HEAD_ROLL_BYTES || db->head_doubted) {
     skv_buf whole = {0};
     skv_version_encode(version, &whole);
-    if (whole.rc == STRATAKV_OK && whole.size * 4 < at) {
+    if (whole.rc == STRATAKV_OK && head_rolls(db, at, whole.size)) {
       uint64_t file = skv_head_file(end->pos) + 1; /* a count of its own */
       skv_manifest_encode(db->store_id, file, skv_buf_bytes(&whole), &bytes,
                           end);
-      rc = whole.rc != STRATAKV_OK ? whole.rc : bytes.rc;
+      rc = bytes.rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
       if (rc == STRATAKV_OK)
         rc = skv_head_replace(db->store, db->store_id, file, bytes.data,
                               bytes.size, err);
+      if (rc == STRATAKV_OK) db->head_doubted = false;
       skv_buf_clear(&whole);
       skv_buf_clear(&bytes);
       version->pos = end->pos;
@@ -172,7 +177,7 @@ static int head_edit_locked(skv_db *db, skv_edit_build build, void *arg,
   skv_buf edit = {0};
   skv_version *version = NULL;
   int rc = skv_write_fenced(db, err);
-  if (rc == STRATAKV_OK) rc = head_adopt_dead(db, err);
+  if (rc == STRATAKV_OK) rc = skv_head_settle(db, err);
   if (rc == STRATAKV_OK) rc = build(arg, db->state->version, &edit, err);
   if (rc == STRATAKV_OK && edit.rc != STRATAKV_OK) rc = skv_error_nomem(err);
   if (rc != STRATAKV_OK || edit.size == 0) goto out;

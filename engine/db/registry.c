@@ -27,6 +27,7 @@ static void db_init(skv_db *db) {
   skv_mutex_init(&db->flush_mutex);
   skv_mutex_init(&db->compact_mutex);
   skv_cond_init(&db->lead_cond);
+  skv_cond_init(&db->gather_cond);
   skv_cond_init(&db->work_cond);
   skv_cond_init(&db->progress_cond);
   db->queue_end = &db->queue;
@@ -48,6 +49,7 @@ static void db_free(skv_db *db) {
   skv_mutex_clear(&db->flush_mutex);
   skv_mutex_clear(&db->compact_mutex);
   skv_cond_clear(&db->lead_cond);
+  skv_cond_clear(&db->gather_cond);
   skv_cond_clear(&db->work_cond);
   skv_cond_clear(&db->progress_cond);
   skv_free(db);

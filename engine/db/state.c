@@ -180,9 +180,11 @@ void skv_state_unref(skv_state *state) {
     state_free(state);
 }
 
-int skv_state_install(skv_db *db, skv_version *version, skv_err *err) {
+int skv_state_make(skv_db *db, skv_version *version, skv_err *err,
+                   skv_state **out) {
   int rc = STRATAKV_OK;
   skv_state *state = skv_new(sizeof *state, &rc);
+  *out = NULL;
   if (rc != STRATAKV_OK) {
     skv_version_unref(version);
     return skv_error_nomem(err);
@@ -201,13 +203,24 @@ int skv_state_install(skv_db *db, skv_version *version, skv_err *err) {
     state_free(state);
     return rc;
   }
+  *out = state;
+  return STRATAKV_OK;
+}
+
+void skv_state_publish(skv_db *db, skv_state *state) {
   skv_mutex_lock(&db->state_mutex);
   skv_state *old = db->state;
   db->state = state;
   skv_mutex_unlock(&db->state_mutex);
-  skv_store_word(&db->adopted, version->pos);
+  skv_store_word(&db->adopted, state->version->pos);
   skv_state_unref(old);
-  return STRATAKV_OK;
+}
+
+int skv_state_install(skv_db *db, skv_version *version, skv_err *err) {
+  skv_state *state;
+  int rc = skv_state_make(db, version, err, &state);
+  if (rc == STRATAKV_OK) skv_state_publish(db, state);
+  return rc;
 }
 
 skv_state *skv_state_ref(skv_db *db) {

@@ -123,7 +123,7 @@ void skv_syncer_wake(skv_db *db) {
 
 /* `normal`: sync what was appended, without WRITE: only bytes below the tail
  * read before are then called durable. */
-static void syncer_sync(skv_db *db) {
+void skv_sync_now(skv_db *db) {
   atomic_store(&db->sync_asked, false);
   if (atomic_exchange(&db->unsynced, 0) == 0) return;
   skv_mutex_lock(&db->state_mutex);
@@ -188,7 +188,7 @@ static void *syncer_main(void *arg) {
     if (atomic_load(&db->sync_mode) == STRATAKV_SYNC_NORMAL &&
         (atomic_load(&db->unsynced) >= SKV_SYNC_BYTES ||
          now - synced >= SKV_SYNC_NS)) {
-      syncer_sync(db);
+      skv_sync_now(db);
       synced = now;
     }
     syncer_lapse(db);
