@@ -35,7 +35,7 @@ int skv_append_room(skv_db *db, uint64_t payload, uint64_t entries,
   uint64_t size = skv_log_size(db->active->log);
   bool is_empty = db->place.offset == SKV_WAL_HEADER;
   uint64_t held = skv_load(&db->shared->wal_entries) + entries;
-  if (need <= size - db->place.offset &&
+  if (db->last_type != SKV_RECORD_SEAL && need <= size - db->place.offset &&
       (is_empty || held <= commit_max_entries(db)))
     return STRATAKV_OK;
   return skv_rotate(db, need + SKV_WAL_HEADER, NULL, NULL, err);
@@ -72,7 +72,9 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
                        place.offset - db->written_back);
     db->written_back = place.offset;
   }
-  if (db->record.capacity > (1u << 20)) skv_buf_clear(&db->record);
+  /* Behind a PREPARE or INGEST it must do for the ABORT. */
+  if (db->record.capacity > (1u << 20) && type == SKV_RECORD_COMMIT)
+    skv_buf_clear(&db->record);
   return STRATAKV_OK;
 }
 

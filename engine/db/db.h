@@ -88,6 +88,8 @@ struct skv_db {
   stratakv_options options; /* process-wide ones count; base, owner unused */
   skv_tree tree;
   uint8_t store_id[16];
+  uint32_t block_size;    /* of new segments */
+  uint64_t segment_bytes; /* aimed at in new segments */
   bool is_private; /* read-only replay of an unattached store (P7) */
   bool env_owned;  /* a :memory: store: the environment goes with it */
 
@@ -242,6 +244,7 @@ void skv_write_adopt_alone(skv_db *db, skv_memlog *log,
 /* After use: keep it, or give it to who asked. */
 void skv_write_done(skv_db *db);
 int skv_write_fence(skv_db *db, int rc); /* a sync failed; returns rc */
+void skv_write_doubt(skv_db *db); /* reads verify what may not be durable */
 int skv_write_fenced(skv_db *db, skv_err *err);
 
 /* ---- commit.c ---------------------------------------------------------- */
@@ -289,6 +292,8 @@ uint64_t skv_max_batch(const skv_db *db); /* bytes of a batch in the log */
  * further operations from `build` (NULL: none) in the same edit. */
 int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
                skv_err *err);
+/* Have the next log at hand, so that turning to it needs no space. */
+int skv_rotate_ready(skv_db *db, skv_err *err);
 /* A new log's file, unnamed: recycled, or created. */
 int skv_log_obtain(skv_db *db, uint64_t size, skv_err *err, skv_log **out,
                    skv_name *name);

@@ -11,14 +11,10 @@ int skv_job_init(skv_db *db, skv_job *job) {
       .tree = &db->tree,
       .seg = {.compression = db->options.compression,
               .filter_bits = db->options.filter_bits,
-              .block_size = SKV_SEG_BLOCK_SIZE},
+              .block_size = db->block_size},
+      .segment_bytes = db->segment_bytes,
       .next_name = skv_db_next_name,
       .arg = db};
-  /* Small stores of tests and small memory budgets: segments in proportion. */
-  if (db->options.wal_size < SKV_SEGMENT_BYTES) {
-    job->segment_bytes = db->options.wal_size;
-    if (db->options.wal_size < (1u << 20)) job->seg.block_size = 512;
-  }
   return STRATAKV_OK;
 }
 
@@ -74,12 +70,11 @@ static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
     skv_iter_close(it);
   }
   if (rc == STRATAKV_OK) rc = skv_head_edit(db, flush_build, &turn, err);
-  if (rc != STRATAKV_OK && rc != STRATAKV_IOERR_FSYNC) {
+  if (rc != STRATAKV_OK) { /* what has a number by now is gc's */
     skv_products_discard(db, &turn.products);
     return rc;
   }
   skv_products_clear(&turn.products);
-  if (rc != STRATAKV_OK) return rc;
   skv_raise(&db->shared->retired_wal, turn.wal); /* P1 */
   atomic_fetch_add(&db->counters.flushes, 1);
   return STRATAKV_OK;

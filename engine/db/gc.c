@@ -87,13 +87,17 @@ static int gc_forget_build(void *arg, const skv_version *version,
 }
 
 static int gc_locked(skv_db *db, skv_err *err) {
+  /* An edit that a dead writer did not publish names files too, and after a
+   * failed sync nobody knows which edits there are. */
+  if (skv_load(&db->shared->fence)) return STRATAKV_OK;
+  int rc = skv_head_settle(db, err);
+  if (rc != STRATAKV_OK) return rc;
   /* Dead or alive first, then whether an INGEST is pending: a dead process
    * begins none. */
   if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
     return STRATAKV_OK;
   skv_state *state = skv_state_ref(db);
   gc_pass pass = {.db = db, .version = state->version};
-  int rc = STRATAKV_OK;
   if (state->version->pos == skv_load(&db->shared->head)) {
     rc = skv_store_list(db->store, gc_look, &pass, err);
     if (rc == 1) rc = STRATAKV_OK;

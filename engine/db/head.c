@@ -122,6 +122,8 @@ int skv_head_settle(skv_db *db, skv_err *err) {
       rc = skv_head_append(db->store, file, from, bytes.data,
                            skv_head_offset(end.pos) - from, err);
     skv_buf_clear(&bytes);
+    if (rc == STRATAKV_OK && skv_head_file(published) != file)
+      rc = skv_store_sync_names(db->store, err); /* CURRENT */
     if (rc != STRATAKV_OK) {
       skv_version_unref(version);
       return skv_write_fence(db, rc);
@@ -176,6 +178,7 @@ static int head_edit_locked(skv_db *db, skv_edit_build build, void *arg,
                             skv_err *err) {
   skv_buf edit = {0};
   skv_version *version = NULL;
+  skv_state *state = NULL;
   int rc = skv_write_fenced(db, err);
   if (rc == STRATAKV_OK) rc = skv_head_settle(db, err);
   if (rc == STRATAKV_OK) rc = build(arg, db->state->version, &edit, err);
@@ -185,22 +188,21 @@ static int head_edit_locked(skv_db *db, skv_edit_build build, void *arg,
   skv_manifest_end end = db->head_end;
   rc = skv_version_apply(&db->tree, db->state->version, skv_buf_bytes(&edit),
                          end.pos + 1, true, err, &version);
+  /* INV-10: all that can fail comes before the edit is durable. */
+  if (rc == STRATAKV_OK) rc = skv_state_make(db, version, err, &state);
+  if (rc == STRATAKV_OK)
+    rc = head_write(db, skv_buf_bytes(&edit), version, &end, err);
+  if (rc == STRATAKV_OK) rc = skv_write_fenced(db, err); /* P12 */
   if (rc != STRATAKV_OK) goto out;
-  rc = head_write(db, skv_buf_bytes(&edit), version, &end, err);
-  if (rc != STRATAKV_OK) {
-    rc = skv_write_fence(db, rc);
-    goto out;
-  }
-  rc = skv_write_fenced(db, err); /* P12: before publishing */
-  if (rc != STRATAKV_OK) goto out;
-  rc = head_install(db, &end, version, err);
-  version = NULL;
-  skv_raise(&db->shared->head, end.pos); /* durable: published in any case */
+  skv_state_publish(db, state);
+  state = NULL;
+  db->head_end = end;
+  skv_raise(&db->shared->head, end.pos);
 
 out:
-  skv_version_unref(version);
+  skv_state_unref(state);
   skv_buf_clear(&edit);
-  return rc;
+  return skv_write_fence(db, rc); /* a name's or a log's sync in build, too */
 }
 
 int skv_head_edit(skv_db *db, skv_edit_build build, void *arg, skv_err *err) {

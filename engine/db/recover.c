@@ -18,38 +18,47 @@
 
 /* What the last users left in the page, if this boot's (P7). */
 typedef struct recover_page {
-  bool known;
-  bool fenced;
+  bool fenced; /* a sync failed, and not everything was written again since */
+  bool known;  /* not fenced, and the page was whole: */
   uint64_t durable;
+  skv_head_pos head;
 } recover_page;
 
 static recover_page recover_read_page(skv_db *db) {
   recover_page page = {0};
+  const skv_shared *shared = db->shared;
   uint8_t boot[16];
   db->env->boot_id(db->env, boot);
-  if (skv_load(&db->shared->magic) != SKV_SHARED_MAGIC ||
-      memcmp(db->shared->boot_id, boot, 16) != 0 ||
-      memcmp(db->shared->store_id, db->store_id, 16) != 0)
+  if (memcmp(shared->boot_id, boot, 16) != 0 ||
+      memcmp(shared->store_id, db->store_id, 16) != 0)
     return page;
-  page.known = true;
-  page.fenced = skv_load(&db->shared->fence) != 0;
-  page.durable = skv_load(&db->shared->durable);
+  page.fenced = skv_load(&shared->fence) != 0 || skv_load(&shared->rescue) != 0;
+  page.durable = skv_load(&shared->durable);
+  page.head = skv_load(&shared->head);
+  page.known = !page.fenced && skv_load(&shared->magic) == SKV_SHARED_MAGIC &&
+               page.durable <= skv_load(&shared->tail);
   return page;
 }
 
-/* Begin the page: no magic until the state is complete. */
-static void recover_clear_page(skv_db *db) {
+/* Begin the page: no magic until the state is complete. That there was a fence
+ * must not be forgotten, wherever this is interrupted. */
+static void recover_clear_page(skv_db *db, bool fenced) {
   skv_shared *shared = db->shared;
-  uint64_t recoveries = skv_load(&shared->recoveries);
-  uint32_t incarnation = skv_load(&shared->next_incarnation);
+  uint8_t boot[16];
+  db->env->boot_id(db->env, boot);
+  skv_store_word(&shared->rescue, fenced);
   skv_store_word(&shared->magic, 0);
-  memset((uint8_t *)shared + sizeof shared->magic, 0,
-         sizeof *shared - sizeof shared->magic);
-  db->env->boot_id(db->env, shared->boot_id);
-  memcpy(shared->store_id, db->store_id, 16);
+  skv_store_word(&shared->fence, 0);
+  memset((uint8_t *)shared + offsetof(skv_shared, tail), 0,
+         sizeof *shared - offsetof(skv_shared, tail));
+  if (memcmp(shared->boot_id, boot, 16) != 0)
+    memcpy(shared->boot_id, boot, 16);
+  if (memcmp(shared->store_id, db->store_id, 16) != 0)
+    memcpy(shared->store_id, db->store_id, 16);
   skv_store_word(&shared->format, SKV_FORMAT);
-  skv_store_word(&shared->recoveries, recoveries + 1);
-  skv_store_word(&shared->next_incarnation, incarnation);
+  atomic_fetch_add(&shared->recoveries, 1);
+  if (skv_load(&shared->next_incarnation) >= UINT32_MAX / 2)
+    skv_store_word(&shared->next_incarnation, 0);
 }
 
 static void recover_publish(skv_db *db, uint64_t tail, uint32_t epoch) {
@@ -127,7 +136,7 @@ int skv_db_create(skv_db *db, skv_err *err) {
 
   int rc = db->env->random(db->env, db->store_id, 16, err);
   if (rc != STRATAKV_OK) return rc;
-  recover_clear_page(db);
+  recover_clear_page(db, false);
   rc = recover_claim(db, err);
   if (rc == STRATAKV_OK)
     rc = recover_new_log(db, wal, start, 0, first_wal_size(db), err);
@@ -136,8 +145,9 @@ int skv_db_create(skv_db *db, skv_err *err) {
   if (rc != STRATAKV_OK) goto out;
   skv_edit_next(&edit, 3);
   skv_edit_wal(&edit, wal, start, first_wal_size(db));
-  skv_manifest_encode(db->store_id, manifest, skv_buf_bytes(&edit), &bytes,
-                      &end);
+  if (edit.rc == STRATAKV_OK)
+    skv_manifest_encode(db->store_id, manifest, skv_buf_bytes(&edit), &bytes,
+                        &end);
   rc = edit.rc != STRATAKV_OK || bytes.rc != STRATAKV_OK ? skv_error_nomem(err)
                                                          : STRATAKV_OK;
   if (rc == STRATAKV_OK)
@@ -173,11 +183,13 @@ typedef struct recover_end {
 } recover_end;
 
 /* Read the newest log to its end (L1). `least`: it cannot end below (a clean
- * close, or what the page says was synced); 0 if not known. */
-static int recover_find_end(skv_memlog *log, uint64_t least, skv_err *err,
-                            recover_end *out) {
+ * close, or what the page says was synced); 0 if not known. A clean close says
+ * where it ends; what stands behind was never committed. */
+static int recover_find_end(skv_memlog *log, uint64_t least, bool clean,
+                            skv_err *err, recover_end *out) {
   const uint8_t *bytes = skv_log_bytes(log->log);
   uint64_t size = skv_log_size(log->log);
+  if (clean) size = skv_memlog_limit(log, least);
   skv_name wal = {SKV_NAME_WAL, log->number, 0, 0};
   char name[SKV_NAME_SIZE];
   skv_name_format(&wal, name);
@@ -200,7 +212,7 @@ static int recover_find_end(skv_memlog *log, uint64_t least, skv_err *err,
     return skv_error_corrupt(err, name, out->place.offset,
                              "synced record is damaged");
   uint64_t at;
-  if (out->last.type != SKV_RECORD_SEAL &&
+  if (out->last.type != SKV_RECORD_SEAL && !clean &&
       skv_wal_proof_of_damage(bytes, size, log->start, &out->place, &at))
     return skv_error_corrupt(err, name, out->place.offset,
                              "record before a synced one is damaged");
@@ -265,8 +277,7 @@ static int recover_ingest(skv_db *db, skv_memlog *log, recover_end *end,
 static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
                            const recover_page *page, skv_err *err) {
   uint64_t from = SKV_WAL_HEADER;
-  if (page->known && !page->fenced)
-    from = skv_memlog_limit(log, page->durable);
+  if (page->known) from = skv_memlog_limit(log, page->durable);
   int rc = recover_rewrite(log, from, end->place.offset, err);
   if (rc != STRATAKV_OK) return rc;
 
@@ -313,13 +324,60 @@ static int recover_after_fence(skv_db *db, skv_err *err) {
   return rc;
 }
 
-static int recover_load(skv_db *db, skv_err *err) {
+/* Whether a record stands in a log that the manifest does not know yet. A log
+ * gets its first record after the edit that names it is durable, so that edit
+ * was lost. */
+typedef struct recover_search {
+  skv_db *db;
+  uint64_t next_file;
+  skv_err *err;
+} recover_search;
+
+static int recover_search_log(void *arg, const skv_name *name) {
+  recover_search *search = arg;
+  skv_db *db = search->db;
+  if (name->kind != SKV_NAME_WAL || name->number < search->next_file) return 0;
+  skv_log *log = NULL;
+  if (skv_log_open(db->store, name->number, false, NULL, &log) != STRATAKV_OK)
+    return 0;
+  char text[SKV_NAME_SIZE];
+  skv_wal_header header;
+  skv_wal_record record;
+  skv_name_format(name, text);
+  int rc = skv_wal_header_decode(skv_log_bytes(log), skv_log_size(log), text,
+                                 NULL, &header);
+  bool found = rc == STRATAKV_OK && header.number == name->number &&
+               memcmp(header.store_id, db->store_id, 16) == 0;
+  if (found) {
+    skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev,
+                           0};
+    found = skv_wal_read(skv_log_bytes(log), skv_log_size(log), true, &place,
+                         &record);
+  }
+  skv_log_close(log);
+  if (!found) return 0;
+  char what[96];
+  snprintf(what, sizeof what, "the edit that names %s is damaged", text);
+  skv_name manifest = {SKV_NAME_MANIFEST, skv_head_file(db->head_end.pos), 0,
+                       0};
+  skv_name_format(&manifest, text);
+  return skv_error_corrupt(search->err, text,
+                           skv_head_offset(db->head_end.pos), what);
+}
+
+static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
   uint64_t file;
   skv_version *version = NULL;
   int rc = skv_head_current(db->store, err, db->store_id, &file);
   if (rc == STRATAKV_OK)
-    rc = skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL, 0, err,
-                           &db->head_end, &version);
+    rc = skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL,
+                           page->known ? page->head : 0, err, &db->head_end,
+                           &version);
+  if (rc == STRATAKV_OK) {
+    recover_search search = {db, version->next_file, err};
+    rc = skv_store_list(db->store, recover_search_log, &search, err);
+    if (rc != STRATAKV_OK) skv_version_unref(version);
+  }
   if (rc == STRATAKV_NOTFOUND)
     rc = SKV_ERROR(err, STRATAKV_CORRUPT,
                    "a file that CURRENT or the manifest names is missing");
@@ -331,6 +389,15 @@ static int recover_load(skv_db *db, skv_err *err) {
   return skv_state_install(db, version, err);
 }
 
+/* A clean end: go on in the same log, unless something stands behind its end
+ * that could be taken for a record later. */
+static bool recover_may_go_on(const skv_memlog *log, const recover_end *end) {
+  skv_wal_place place = end->place;
+  skv_wal_record record;
+  return !skv_wal_read(skv_log_bytes(log->log), skv_log_size(log->log), true,
+                       &place, &record);
+}
+
 int skv_db_recover(skv_db *db, skv_err *err) {
   /* The store id is needed to judge the page, the page is cleared before the
    * state is loaded: memlogs pin through it. */
@@ -338,22 +405,24 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   int rc = skv_head_current(db->store, err, db->store_id, &file);
   if (rc != STRATAKV_OK) return rc;
   recover_page page = recover_read_page(db);
-  recover_clear_page(db);
+  recover_clear_page(db, page.fenced);
+  db->head_doubted = page.fenced;
   if (!db->is_private) rc = recover_claim(db, err);
-  if (rc == STRATAKV_OK) rc = recover_load(db, err);
+  if (rc == STRATAKV_OK) rc = recover_load(db, &page, err);
   if (rc != STRATAKV_OK) return rc;
 
   skv_state *state = db->state;
   skv_memlog *log = state->logs[state->log_count - 1];
   uint64_t clean = state->version->clean;
   uint64_t least = clean;
-  if (page.known && !page.fenced && page.durable > least &&
+  if (page.known && clean == 0 &&
       page.durable <= skv_wal_lsn(log->start, skv_log_size(log->log)))
     least = page.durable;
   recover_end end;
-  rc = recover_find_end(log, least, err, &end);
+  rc = recover_find_end(log, least, clean != 0, err, &end);
   if (rc != STRATAKV_OK) return rc;
-  if (db->is_private || (clean != 0 && end.tail == clean && !page.fenced)) {
+  if (db->is_private ||
+      (clean != 0 && !page.fenced && recover_may_go_on(log, &end))) {
     recover_publish(db, end.tail, end.place.epoch + 1);
     if (db->is_private) return STRATAKV_OK;
     skv_write_adopt_alone(db, log, &end.place, end.last.type);
@@ -363,5 +432,6 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   rc = recover_unclean(db, log, &end, &page, err);
   skv_memlog_unref(log);
   if (rc == STRATAKV_OK && page.fenced) rc = recover_after_fence(db, err);
+  if (rc == STRATAKV_OK) skv_store_word(&db->shared->rescue, 0);
   return rc;
 }

@@ -83,10 +83,31 @@ static uint64_t db_cache_bytes(const stratakv_options *options) {
   return options->memory * 3 / 8;
 }
 
+/* Sizes of what is written, in proportion to the log. Test builds may shrink
+ * all of it from outside. */
+static void db_sizes(skv_db *db) {
+#ifdef SKV_TEST
+  const char *wal = getenv("SKV_TEST_WAL_SIZE");
+  if (wal) db->options.wal_size = strtoull(wal, NULL, 10);
+#endif
+  db->block_size = SKV_SEG_BLOCK_SIZE;
+  db->segment_bytes = SKV_SEGMENT_BYTES;
+  if (db->options.wal_size < SKV_SEGMENT_BYTES)
+    db->segment_bytes = db->options.wal_size;
+  if (db->options.wal_size < (1u << 20)) db->block_size = 512;
+#ifdef SKV_TEST
+  const char *block = getenv("SKV_TEST_BLOCK_SIZE");
+  const char *segment = getenv("SKV_TEST_SEGMENT_SIZE");
+  if (block) db->block_size = (uint32_t)strtoul(block, NULL, 10);
+  if (segment) db->segment_bytes = strtoull(segment, NULL, 10);
+#endif
+}
+
 static int db_start(skv_db *db, const stratakv_options *options,
                     skv_err *err) {
   db->options = *options;
   db->options.base = db->options.owner = NULL;
+  db_sizes(db);
   db->tree.store = db->store;
   db->tree.map = options->mmap != 0;
   db->tree.cache = skv_cache_new(db_cache_bytes(options));

@@ -10,6 +10,8 @@ static bool rotate_may_recycle(skv_db *db, uint64_t number) {
   int rc = skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_EXCLUSIVE, NULL);
   if (rc != STRATAKV_OK) return false;
   (void)skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_UNLOCK, NULL);
+  /* Who flushed it may not have come to say so, or have died. */
+  skv_raise(&db->shared->retired_wal, number);
   atomic_thread_fence(memory_order_seq_cst);
   for (uint32_t i = 0; i < SKV_SLOTS; i++) {
     uint64_t pinned = skv_load(&db->shared->slots[i].pinned_wal);
@@ -95,11 +97,31 @@ static int rotate_next_log(skv_db *db, uint64_t min_size, skv_err *err,
   return skv_log_create(db->store, name, size, err, out);
 }
 
+int skv_rotate_ready(skv_db *db, skv_err *err) {
+  skv_log *log;
+  skv_name name;
+  int rc = rotate_next_log(db, 0, err, &log, &name);
+  if (rc != STRATAKV_OK) return rc;
+  skv_mutex_lock(&db->work_mutex);
+  bool have = db->next_log != NULL; /* the worker made another meanwhile */
+  if (!have) {
+    db->next_log = log;
+    db->next_log_name = name;
+  }
+  skv_mutex_unlock(&db->work_mutex);
+  if (have) {
+    skv_log_close(log);
+    skv_gc_unnamed(db, &name);
+  }
+  return rc;
+}
+
 typedef struct rotate_turn {
   skv_db *db;
   skv_log *log;
   skv_name name;
   uint64_t start;
+  bool used; /* the log has its number */
   skv_edit_build build;
   void *arg;
 } rotate_turn;
@@ -108,6 +130,8 @@ static int rotate_build(void *arg, const skv_version *version, skv_buf *edit,
                         skv_err *err) {
   rotate_turn *turn = arg;
   skv_db *db = turn->db;
+  if (version->wals[version->wal_count - 1].number != db->active->number)
+    return STRATAKV_OK; /* done by one who died, and settled just before */
   uint64_t number = version->next_file;
   skv_wal_header header = {.number = number,
                            .start = turn->start,
@@ -117,6 +141,7 @@ static int rotate_build(void *arg, const skv_version *version, skv_buf *edit,
   skv_wal_header_encode(&header, bytes);
   int rc = skv_log_publish(turn->log, number, bytes, sizeof bytes, err);
   if (rc != STRATAKV_OK) return rc;
+  turn->used = true;
   skv_edit_next(edit, number + 1);
   skv_edit_end(edit, db->active->number, turn->start);
   skv_edit_wal(edit, number, turn->start, skv_log_size(turn->log));
@@ -159,6 +184,7 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
     rc = skv_head_edit(db, rotate_build, &turn, err);
   }
   skv_log_close(turn.log);
+  if (rc != STRATAKV_OK || !turn.used) skv_gc_unnamed(db, &turn.name);
   if (rc != STRATAKV_OK) return rc;
   rotate_turn_to_new(db);
   skv_store_word(&db->shared->wal_entries, 0);

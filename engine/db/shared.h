@@ -41,7 +41,7 @@ typedef struct skv_shared {
   uint8_t store_id[16];
   _Atomic uint64_t recoveries; /* P7: grows with every initialisation */
   _Atomic uint32_t fence;      /* 1: a sync failed; read-only until all close */
-  uint32_t unused0;
+  _Atomic uint32_t rescue;     /* 1: recovery after a fence is not complete */
 
   _Alignas(64) _Atomic uint64_t tail; /* end of the last appended record */
   _Alignas(64) _Atomic uint64_t durable; /* everything below is synced */

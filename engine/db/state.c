@@ -248,6 +248,7 @@ static int view_check(const skv_state *state, uint64_t *visible,
 }
 
 int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
+  if (skv_load(&db->shared->fence)) skv_write_doubt(db); /* P12 */
   for (;;) {
     skv_head_pos head = skv_load(&db->shared->head);
     skv_state *state = skv_state_ref(db);

@@ -48,6 +48,8 @@ static int prepare_append(stratakv_txn *txn, skv_err *err) {
   int sync = atomic_load(&txn->store->sync);
   bool durable = large || sync == STRATAKV_SYNC_FULL;
   int rc = skv_append_room(db, payload.size, entries, err);
+  /* Once the INGEST stands, finishing it should not fail for want of space. */
+  if (rc == STRATAKV_OK && large) rc = skv_rotate_ready(db, err);
   if (rc == STRATAKV_OK)
     rc = skv_append(db, type, payload, entries, durable, err,
                     &txn->prepared_lsn);
@@ -127,7 +129,8 @@ static int decide_abort(stratakv_txn *txn, skv_err *err) {
   uint8_t lsn[8];
   uint64_t ignored;
   skv_put64(lsn, txn->prepared_lsn);
-  int rc = skv_append(txn->db, SKV_RECORD_ABORT, skv_slice_of(lsn, 8), 0, true,
+  /* Through the mapping, where it is one, so that it cannot fail (L5). */
+  int rc = skv_append(txn->db, SKV_RECORD_ABORT, skv_slice_of(lsn, 8), 0, false,
                       err, &ignored);
   if (rc == STRATAKV_OK) rc = skv_append_sync(txn->db, err); /* every mode */
   if (rc == STRATAKV_OK)

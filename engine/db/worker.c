@@ -126,10 +126,16 @@ void skv_syncer_wake(skv_db *db) {
 void skv_sync_now(skv_db *db) {
   atomic_store(&db->sync_asked, false);
   if (atomic_exchange(&db->unsynced, 0) == 0) return;
+  /* The tail first: then the newest log is the tail's or a later one, before
+   * which everything was synced (L3). */
+  uint64_t tail = skv_load(&db->shared->tail);
+  if (skv_head_follow(db, NULL) != STRATAKV_OK) {
+    atomic_fetch_add(&db->unsynced, 1); /* again at the next tick */
+    return;
+  }
   skv_mutex_lock(&db->state_mutex);
   skv_memlog *log = skv_memlog_ref(db->state->logs[db->state->log_count - 1]);
   skv_mutex_unlock(&db->state_mutex);
-  uint64_t tail = skv_load(&db->shared->tail);
   if (tail > log->start &&
       tail - log->start <= skv_log_size(log->log) - SKV_WAL_HEADER &&
       skv_write_fence(db, skv_log_sync(log->log, NULL)) == STRATAKV_OK) {

@@ -23,14 +23,18 @@ int skv_write_fenced(skv_db *db, skv_err *err) {
 int skv_write_fence(skv_db *db, int rc) {
   if (rc == STRATAKV_IOERR_FSYNC) {
     skv_store_word(&db->shared->fence, 1);
-    /* P12: what is not durable may be lost from the page cache. */
-    uint64_t durable = skv_load(&db->shared->durable);
-    skv_mutex_lock(&db->state_mutex);
-    for (skv_memlog *log = db->logs; log; log = log->next)
-      skv_mem_doubt(log->mem, skv_memlog_limit(log, durable));
-    skv_mutex_unlock(&db->state_mutex);
+    skv_write_doubt(db);
   }
   return rc;
+}
+
+/* P12: what is not durable may be lost from the page cache. */
+void skv_write_doubt(skv_db *db) {
+  uint64_t durable = skv_load(&db->shared->durable);
+  skv_mutex_lock(&db->state_mutex);
+  for (skv_memlog *log = db->logs; log; log = log->next)
+    skv_mem_doubt(log->mem, skv_memlog_limit(log, durable));
+  skv_mutex_unlock(&db->state_mutex);
 }
 
 void skv_write_adopt_alone(skv_db *db, skv_memlog *log,
@@ -206,16 +210,16 @@ int skv_write_acquire(skv_db *db, uint64_t deadline, uint32_t waited_ms,
   if (rc != STRATAKV_OK) return rc;
   db->write_held = true;
   rc = write_takeover(db, err);
-  if (rc != STRATAKV_OK) {
-    /* The owner word stays: the next holder tries to finish again. */
-    (void)skv_store_lock(db->store, SKV_LOCK_WRITE, SKV_UNLOCK, NULL);
-    db->write_held = false;
-  }
+  if (rc != STRATAKV_OK) skv_write_abandon(db);
   return rc;
 }
 
+/* The owner word stays, so that the next holder finishes it. If that is this
+ * process it must read the record again. */
 void skv_write_abandon(skv_db *db) {
   if (!db->write_held) return;
+  skv_memlog_unref(db->active);
+  db->active = NULL;
   db->write_held = false;
   (void)skv_store_lock(db->store, SKV_LOCK_WRITE, SKV_UNLOCK, NULL);
 }

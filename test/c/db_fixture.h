@@ -19,6 +19,7 @@
 #include "engine/db/handle.h"
 #include "engine/os/env_mem.h"
 #include "engine/util/prng.h"
+#include "engine/wal/batch.h"
 #include "stratakv.h"
 #include "test/c/check.h"
 

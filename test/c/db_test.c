@@ -349,17 +349,17 @@ static void test_snapshots(uint64_t seed) {
   free(models);
 }
 
-static void run_all(const char *dir, const char *name) {
+static void run_all(const char *dir, const char *name, int steps) {
   snprintf(path, sizeof path, "%s/%s", dir, name);
   memset(&now, 0, sizeof now);
   open_store();
   test_basic();
   test_txn();
-  test_random(1, 4000);
+  test_random(1, steps);
   test_snapshots(2);
   test_large(4);
   test_large(5);
-  test_random(6, 2000);
+  test_random(6, steps / 2);
   close_store();
 }
 
@@ -372,14 +372,14 @@ int main(int argc, char **argv) {
   options.wal_size = 64 << 10;
   options.memory = 4 << 20;
   options.sync = STRATAKV_SYNC_OFF;
-  run_all(dir, "tiny.strata");
+  run_all(dir, "tiny.strata", 4000);
   options.background = 0;
-  run_all(dir, "tiny_inline.strata");
+  run_all(dir, "tiny_inline.strata", 1000);
   options.background = 1;
   options.mmap = 0;
   options.compression = STRATAKV_COMPRESSION_ZSTD;
-  run_all(dir, "tiny_nommap.strata");
+  run_all(dir, "tiny_nommap.strata", 1000);
   stratakv_options_init(&options);
-  run_all(dir, "default.strata");
+  run_all(dir, "default.strata", 400);
   return check_end();
 }

@@ -29,6 +29,8 @@ static stratakv_options options;
 static uint32_t rows[KEYS]; /* the model */
 static uint32_t next_value;
 static int allowed; /* the code of the failure */
+static bool lags; /* a large commit may wait for its segments to be named:
+                     the next one who writes does it */
 
 /* ---- The script -------------------------------------------------------- */
 
@@ -55,7 +57,9 @@ static void script_close(void) {
 }
 
 static void script_put(uint32_t i, uint32_t v) {
-  if (did(fixture_put(store, table.id, i, v, NULL), "put")) rows[i] = v;
+  if (!did(fixture_put(store, table.id, i, v, NULL), "put")) return;
+  rows[i] = v;
+  lags = false;
 }
 
 static void script_txn(uint32_t changes, bool prepare, bool commit) {
@@ -74,6 +78,7 @@ static void script_txn(uint32_t changes, bool prepare, bool commit) {
     ok = did(stratakv_commit(txn, &fixture_err, NULL), "commit");
     CHECK(ok || !prepare); /* it cannot fail */
     if (ok) memcpy(rows, after, sizeof after);
+    if (ok) lags = changes == LARGE && allowed != STRATAKV_OK;
     if (ok) return;
   }
   stratakv_rollback(txn);
@@ -86,9 +91,9 @@ static void script_get(uint32_t i) {
   int rc = stratakv_get(store, NULL, table.id, key, key_len, &fixture_err,
                         &value);
   if (rc == STRATAKV_NOTFOUND)
-    CHECK(rows[i] == 0);
+    CHECK(rows[i] == 0 || lags);
   else if (did(rc, "get"))
-    CHECK(fixture_number(value.data, value.size) == rows[i]);
+    CHECK(fixture_number(value.data, value.size) == rows[i] || lags);
   stratakv_value_clear(&value);
 }
 
@@ -96,7 +101,7 @@ static void script_scan(bool must) {
   uint32_t seen[KEYS];
   int rc = fixture_scan(store, table.id, seen, KEYS);
   if (must ? OK(rc) : did(rc, "scan"))
-    CHECK(memcmp(seen, rows, sizeof seen) == 0);
+    CHECK(memcmp(seen, rows, sizeof seen) == 0 || lags);
 }
 
 static void script(void) {
@@ -132,6 +137,7 @@ static void begin(void) {
   options.busy_timeout_ms = 20;
   memset(rows, 0, sizeof rows);
   next_value = 0;
+  lags = false;
   mem = fixture_world(&(fixture_image){0});
   env = skv_env_fault_new(mem);
   store = NULL;
@@ -432,13 +438,13 @@ static int figure_is(void *arg, const char *name, double value,
 
 /* After a fence everything that was only in the page cache is in new files:
  * the active log alone is left, and the manifest is another. */
-static void fence_check_new(uint64_t manifest) {
+static void fence_check_new(uint64_t manifest, double logs) {
   uint8_t id[16];
   uint64_t now = 0;
   figure = -1;
   figure_name = "stratakv_unflushed_logs";
   OK(stratakv_stats(store, figure_is, NULL, &fixture_err));
-  CHECK(figure == 1);
+  CHECK(figure > 0 && figure <= logs);
   OK(skv_head_current(store->db->store, &fixture_err, id, &now));
   CHECK(now > manifest);
 }
@@ -462,11 +468,11 @@ static void test_fence_recovery(void) {
     if (logs > 1) break;
   }
   if (!CHECK(image.count > 0)) return;
-  skv_shared *page = (skv_shared *)fixture_find(&image, "SHARED")->bytes;
-  skv_store_word(&page->fence, 1);
+  skv_put32(fixture_find(&image, "SHARED")->bytes + offsetof(skv_shared, fence),
+            1);
   uint64_t manifest = image_manifest(&image);
   moment_open(&image, 1, want);
-  fence_check_new(manifest);
+  fence_check_new(manifest, 1);
   moment_close();
   for (uint64_t nth = 1;; nth++, runs++) {
     char where[64];
@@ -482,9 +488,11 @@ static void test_fence_recovery(void) {
     int rc = skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store);
     bool fired = skv_env_fault_fired(env) > 0;
     skv_env_fault_set(env, NULL);
+    /* The last call comes after a complete recovery, whose log is a second. */
+    bool last = rc != STRATAKV_OK && strstr(fixture_err.message, "file_lock");
     if (rc != STRATAKV_OK)
       OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
-    if (store != NULL) fence_check_new(manifest);
+    if (store != NULL) fence_check_new(manifest, last ? 2 : 1);
     stratakv_close(store, NULL);
     skv_env_fault_free(env);
     skv_env_mem_free(mem);
