@@ -294,6 +294,8 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
                skv_err *err);
 /* Have the next log at hand, so that turning to it needs no space. */
 int skv_rotate_ready(skv_db *db, skv_err *err);
+/* The size of the log after one of `size` bytes. */
+uint64_t skv_next_log_size(const skv_db *db, uint64_t size);
 /* A new log's file, unnamed: recycled, or created. */
 int skv_log_obtain(skv_db *db, uint64_t size, skv_err *err, skv_log **out,
                    skv_name *name);

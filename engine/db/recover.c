@@ -378,9 +378,13 @@ static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
     rc = skv_store_list(db->store, recover_search_log, &search, err);
     if (rc != STRATAKV_OK) skv_version_unref(version);
   }
-  if (rc == STRATAKV_NOTFOUND)
+  if (rc == STRATAKV_NOTFOUND) {
+    char what[sizeof err->message] = "";
+    if (err) memcpy(what, err->message, sizeof what);
     rc = SKV_ERROR(err, STRATAKV_CORRUPT,
-                   "a file that CURRENT or the manifest names is missing");
+                   "a file that CURRENT or %06llu.manifest names is missing: "
+                   "%.300s", (unsigned long long)file, what);
+  }
   if (rc != STRATAKV_OK) return rc;
   if (version->wal_count == 0) {
     skv_version_unref(version);

@@ -4,6 +4,10 @@
  */
 #include "engine/db/db.h"
 
+/* Logs grow from SKV_FIRST_WAL to wal_size by this: what holds little does not
+ * pay for writing 64 MiB of zeros. */
+#define LOG_GROWTH 4
+
 /* The log files that a retired log may become are those of the size wanted
  * that nobody pins (P1). PRIVATE: a private reader may map any log. */
 static bool rotate_may_recycle(skv_db *db, uint64_t number) {
@@ -77,10 +81,15 @@ int skv_log_obtain(skv_db *db, uint64_t size, skv_err *err, skv_log **out,
   return skv_log_create(db->store, name, size, err, out);
 }
 
+uint64_t skv_next_log_size(const skv_db *db, uint64_t size) {
+  uint64_t most = db->options.wal_size;
+  return size < most / LOG_GROWTH ? size * LOG_GROWTH : most;
+}
+
 /* The log that the worker prepared, if it is large enough; else make one. */
 static int rotate_next_log(skv_db *db, uint64_t min_size, skv_err *err,
                            skv_log **out, skv_name *name) {
-  uint64_t size = db->options.wal_size;
+  uint64_t size = skv_next_log_size(db, skv_log_size(db->active->log));
   if (size < min_size) size = (min_size + 4095) & ~UINT64_C(4095);
   skv_mutex_lock(&db->work_mutex);
   skv_log *log = db->next_log;

@@ -27,7 +27,7 @@ void skv_work_progress(skv_db *db) {
 }
 
 /* The next rotation should find its log ready. */
-static void work_prepare_log(skv_db *db) {
+static void work_prepare_log(skv_db *db, uint64_t size) {
   skv_mutex_lock(&db->work_mutex);
   bool have = db->next_log != NULL;
   skv_mutex_unlock(&db->work_mutex);
@@ -36,10 +36,9 @@ static void work_prepare_log(skv_db *db) {
   skv_name name;
   uint64_t free_bytes = 0;
   if (skv_store_free_space(db->store, NULL, &free_bytes) != STRATAKV_OK ||
-      free_bytes < db->options.wal_size + SKV_DISK_RESERVE)
+      free_bytes < size + SKV_DISK_RESERVE)
     return;
-  if (skv_log_obtain(db, db->options.wal_size, NULL, &log, &name) !=
-      STRATAKV_OK)
+  if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK)
     return;
   skv_mutex_lock(&db->work_mutex);
   db->next_log = log;
@@ -47,14 +46,15 @@ static void work_prepare_log(skv_db *db) {
   skv_mutex_unlock(&db->work_mutex);
 }
 
-/* Does the active log get full soon? Small stores never need a second log. */
-static bool work_wants_log(skv_db *db) {
+/* The size of the log that will be needed soon, 0 if none: small stores never
+ * need a second one. */
+static uint64_t work_wants_log(skv_db *db) {
   skv_mutex_lock(&db->state_mutex);
   skv_memlog *log = db->state->logs[db->state->log_count - 1];
   uint64_t used = skv_memlog_limit(log, skv_load(&db->shared->tail));
   uint64_t size = skv_log_size(log->log);
   skv_mutex_unlock(&db->state_mutex);
-  return used > size / 4;
+  return used > size / 4 ? skv_next_log_size(db, size) : 0;
 }
 
 /* One round: true if there may be more at once. */
@@ -65,7 +65,8 @@ static bool work_round(skv_db *db, bool *blocked) {
   if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
   if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *blocked = true;
   if (flushed) skv_gc(db, NULL);
-  if (work_wants_log(db)) work_prepare_log(db);
+  uint64_t wanted = work_wants_log(db);
+  if (wanted > 0) work_prepare_log(db, wanted);
   int rc = skv_compact_step(db, false, &compacted, NULL);
   if (rc != STRATAKV_OK) *blocked = true;
   skv_state *state = skv_state_ref(db);

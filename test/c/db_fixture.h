@@ -26,7 +26,7 @@
 #define FIXTURE_PATH "/store"
 #define FIXTURE_BOOT_AT 16 /* offset of the boot id in SHARED */
 
-static stratakv_error fixture_err;
+static _Thread_local stratakv_error fixture_err;
 
 /* A call that gives that code; what came instead is shown. */
 static inline bool fixture_expect(int rc, int want, const char *file, int line,
@@ -349,12 +349,21 @@ static inline void tap_stored(skv_file *f, uint64_t at, uint64_t size) {
   tap_event();
 }
 
+/* The tapped process is gone. */
 static inline void fixture_tap_forget(void) {
   struct fixture_tap *tap = &fixture_tap;
   for (size_t i = 0; i < tap->synced_count; i++) free(tap->synced[i].bytes);
   free(tap->synced);
   free(tap->names);
   memset(tap, 0, sizeof *tap);
+}
+
+/* It goes on untapped. */
+static inline void fixture_tap_unset(void) {
+  skv_env *env = fixture_tap.env;
+  skv_env plain = fixture_tap.plain;
+  fixture_tap_forget();
+  *env = plain;
 }
 
 /* What is there at first counts as durable. */

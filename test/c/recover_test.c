@@ -345,7 +345,7 @@ static void test_ingest(void) {
   stratakv_txn *txn = txn_of(LARGE, after);
   fixture_tap_set(env, moment_take);
   OK(stratakv_commit(txn, &fixture_err, NULL));
-  fixture_tap_forget();
+  fixture_tap_unset();
   stratakv_store *live = store;
   skv_env *live_env = env;
   unsigned pending = 0;
@@ -381,7 +381,7 @@ static void test_seal(void) {
   for (uint32_t i = 0; i < 20; i++) put(i, 100 + i);
   fixture_tap_set(env, moment_take);
   OK(stratakv_flush(store, &fixture_err));
-  fixture_tap_forget();
+  fixture_tap_unset();
   end();
   unsigned sealed = 0;
   for (unsigned m = 0; m < moment_count; m++) {
