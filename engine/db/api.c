@@ -362,19 +362,23 @@ int stratakv_get(stratakv_store *store, const stratakv_snapshot *snapshot,
   return rc;
 }
 
+#define MAINTENANCE_MS 600000u /* waiting for another process's flush, merge */
+#define MAINTENANCE_NS (MAINTENANCE_MS * UINT64_C(1000000))
+
 /* ---- Maintenance ------------------------------------------------------- */
 
 int stratakv_flush(stratakv_store *store, stratakv_error *err) {
   int rc = skv_handle_check_write(store, err);
   if (rc != STRATAKV_OK) return rc;
-  return skv_flush_all(store->db, 600000, err);
+  return skv_flush_all(store->db, MAINTENANCE_MS, err);
 }
 
 int stratakv_compact(stratakv_store *store, stratakv_progress progress,
                      void *arg, stratakv_error *err) {
   int rc = skv_handle_check_write(store, err);
-  if (rc == STRATAKV_OK) rc = skv_flush_all(store->db, 600000, err);
+  if (rc == STRATAKV_OK) rc = skv_flush_all(store->db, MAINTENANCE_MS, err);
   uint64_t slices = 0;
+  uint64_t end = store->db->env->now(store->db->env) + MAINTENANCE_NS;
   bool did = true;
   while (rc == STRATAKV_OK && did) {
     /* How many slices remain is not known: the figure only grows towards 1. */
@@ -382,8 +386,8 @@ int stratakv_compact(stratakv_store *store, stratakv_progress progress,
       return SKV_ERROR(err, STRATAKV_INTERRUPT, "interrupted");
     rc = skv_compact_step(store->db, true, &did, err);
     slices++;
-    if (rc == STRATAKV_BUSY) { /* another process is at it: help it end */
-      store->db->env->sleep(store->db->env, 1000000);
+    if (rc == STRATAKV_BUSY && store->db->env->now(store->db->env) < end) {
+      store->db->env->sleep(store->db->env, 1000000); /* another is at it */
       rc = STRATAKV_OK;
       did = true;
     }

@@ -76,8 +76,25 @@ static int attach_lock(skv_db *db, unsigned which, int mode, uint64_t deadline,
   }
 }
 
+/* An owner of WRITE that died may have left a commit that the next owner will
+ * finish. Who opens the store after that death must find it finished: the one
+ * who died may have been its predecessor, and it asks what became of its last
+ * commit. Failure is no reason not to open. */
+static void attach_settle(skv_db *db, uint64_t deadline) {
+  for (;;) {
+    uint32_t owner = skv_load(&db->shared->owner);
+    if (owner == 0) return;
+    if (owner - 1 != db->slot && skv_slot_alive(db, owner - 1)) return;
+    if (skv_lead_begin(db, 0, NULL) != STRATAKV_OK) return;
+    int rc = skv_write_acquire(db, 0, 0, NULL);
+    skv_lead_end(db);
+    if (rc != STRATAKV_BUSY || db->env->now(db->env) >= deadline) return;
+    db->env->sleep(db->env, ATTACH_POLL_NS);
+  }
+}
+
 /* The others initialised the page before they let ATTACH go. */
-static int attach_join(skv_db *db, skv_err *err) {
+static int attach_join(skv_db *db, uint64_t deadline, skv_err *err) {
   uint8_t boot[16];
   db->env->boot_id(db->env, boot);
   uint64_t manifest;
@@ -93,7 +110,9 @@ static int attach_join(skv_db *db, skv_err *err) {
                      "store format %u, this build reads up to %u",
                      skv_load(&db->shared->format), SKV_FORMAT);
   rc = attach_claim_slot(db, err);
-  return rc == STRATAKV_OK ? skv_head_follow(db, err) : rc;
+  if (rc == STRATAKV_OK) rc = skv_head_follow(db, err);
+  if (rc == STRATAKV_OK && !db->options.read_only) attach_settle(db, deadline);
+  return rc;
 }
 
 /* Alone with ALIVE exclusive: make the page from the files. */
@@ -117,12 +136,13 @@ static int attach_private(skv_db *db, skv_err *err) {
   return skv_db_recover(db, err);
 }
 
-static int attach_share(skv_db *db, bool create, bool alone, skv_err *err) {
+static int attach_share(skv_db *db, bool create, bool alone, uint64_t deadline,
+                        skv_err *err) {
   void *page = NULL;
   int rc = skv_store_shared(db->store, alone, false, err, &page);
   if (rc != STRATAKV_OK) return rc;
   db->shared = page;
-  rc = alone ? attach_alone(db, create, err) : attach_join(db, err);
+  rc = alone ? attach_alone(db, create, err) : attach_join(db, deadline, err);
   if (rc == STRATAKV_OK)
     rc = skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_SHARED, err);
   return rc;
@@ -131,7 +151,8 @@ static int attach_share(skv_db *db, bool create, bool alone, skv_err *err) {
 /* Under ATTACH: alone or not? A read-only handle joins a store that is in use
  * and replays one that is not; PRIVATE keeps logs from being recycled under
  * it, and is taken before the head is read. */
-static int attach_locked(skv_db *db, bool create, skv_err *err) {
+static int attach_locked(skv_db *db, bool create, uint64_t deadline,
+                         skv_err *err) {
   int rc = skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, err);
   bool alone = rc == STRATAKV_OK;
   if (rc != STRATAKV_OK && rc != STRATAKV_BUSY) return rc;
@@ -140,7 +161,7 @@ static int attach_locked(skv_db *db, bool create, skv_err *err) {
     rc = skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_SHARED, err);
     return rc == STRATAKV_OK ? attach_private(db, err) : rc;
   }
-  rc = attach_share(db, create, alone, err);
+  rc = attach_share(db, create, alone, deadline, err);
   if (rc != STRATAKV_OK)
     (void)skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_UNLOCK, NULL);
   return rc;
@@ -158,8 +179,13 @@ int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
     return SKV_ERROR(err, STRATAKV_BUSY,
                      "waited %u ms for another process to recover the store",
                      timeout_ms);
+  if (rc != STRATAKV_OK && db->options.read_only) {
+    /* LOCK is not ours to write: no slot, so no way to join. */
+    (void)skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_SHARED, NULL);
+    return attach_private(db, err);
+  }
   if (rc != STRATAKV_OK) return rc;
-  rc = attach_locked(db, create, err);
+  rc = attach_locked(db, create, deadline, err);
   (void)skv_store_lock(db->store, SKV_LOCK_ATTACH, SKV_UNLOCK, NULL);
   return rc;
 }

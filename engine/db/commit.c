@@ -148,6 +148,7 @@ int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
     skv_mutex_lock(&db->work_mutex);
     skv_cond_wait_for(&db->progress_cond, &db->work_mutex, STALL_POLL_NS);
     skv_mutex_unlock(&db->work_mutex);
+    skv_work_ask(db);
     if (!db->has_worker) skv_work_inline(db);
   }
   atomic_fetch_add(&db->counters.stall_ns,
@@ -194,6 +195,13 @@ static void commit_ask_sync(skv_db *db) {
   if (!atomic_exchange(&db->sync_asked, true)) skv_syncer_wake(db);
 }
 
+/* A rotation within the group may have failed to sync (P12). */
+static int commit_not_fenced(skv_db *db, skv_err *err) {
+  if (!skv_load(&db->shared->fence)) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_IOERR_FSYNC,
+                   "fdatasync failed; the outcome is known at the next open");
+}
+
 /* Append all, sync once if anyone wants it, publish. */
 static void commit_group(skv_db *db, skv_commit *group) {
   bool full = commit_sync_due(db, group);
@@ -204,7 +212,7 @@ static void commit_group(skv_db *db, skv_commit *group) {
   }
   if (appended == 0) return;
   skv_err err;
-  int rc = full ? skv_append_sync(db, &err) : STRATAKV_OK;
+  int rc = full ? skv_append_sync(db, &err) : commit_not_fenced(db, &err);
   if (rc == STRATAKV_OK) {
     skv_append_publish(db);
     atomic_fetch_add_explicit(&db->counters.commits, appended,
@@ -266,12 +274,50 @@ static skv_commit *commit_take(skv_db *db, bool can_commit,
   return group;
 }
 
-/* Lead one group: everything queued at this moment. Leadership is taken. */
-static void commit_lead(skv_db *db, uint64_t deadline, uint32_t timeout_ms) {
+/* Take our commits out of the queue again; false if someone has them. */
+static bool commit_dequeue(skv_db *db, skv_commit *list, size_t count) {
+  skv_commit **at = &db->queue;
+  bool found = false;
+  while (*at) {
+    if (*at >= list && *at < list + count) {
+      *at = (*at)->next;
+      db->queued--;
+      found = true;
+    } else {
+      at = &(*at)->next;
+    }
+  }
+  db->queue_end = at;
+  return found;
+}
+
+/* The time was the leader's own: only its commits fail, the others lead with
+ * theirs. */
+static void commit_give_up(skv_db *db, skv_commit *list, size_t count,
+                           const skv_err *err) {
+  skv_mutex_lock(&db->commit_mutex);
+  commit_dequeue(db, list, count);
+  for (size_t i = 0; i < count; i++) {
+    list[i].rc = err->code;
+    list[i].err = *err;
+    list[i].done = true;
+  }
+  commit_resign(db);
+  skv_mutex_unlock(&db->commit_mutex);
+}
+
+/* Lead one group: everything queued at this moment, `list` of the caller
+ * included. Leadership is taken. */
+static void commit_lead(skv_db *db, skv_commit *list, size_t count,
+                        uint64_t deadline, uint32_t timeout_ms) {
   skv_err err;
   int rc = skv_stall_wait(db, deadline, timeout_ms, &err);
   if (rc == STRATAKV_OK)
     rc = skv_write_acquire(db, deadline, timeout_ms, &err);
+  if (rc == STRATAKV_BUSY) {
+    commit_give_up(db, list, count, &err);
+    return;
+  }
   skv_commit *group = commit_take(db, rc == STRATAKV_OK, deadline);
   if (rc == STRATAKV_OK)
     commit_group(db, group);
@@ -305,23 +351,6 @@ static void commit_enqueue(skv_db *db, skv_commit *list, size_t count) {
     skv_cond_signal(&db->gather_cond);
 }
 
-/* Take our commits out of the queue again; false if someone has them. */
-static bool commit_dequeue(skv_db *db, skv_commit *list, size_t count) {
-  skv_commit **at = &db->queue;
-  bool found = false;
-  while (*at) {
-    if (*at >= list && *at < list + count) {
-      *at = (*at)->next;
-      db->queued--;
-      found = true;
-    } else {
-      at = &(*at)->next;
-    }
-  }
-  db->queue_end = at;
-  return found;
-}
-
 static void commit_timed_out(skv_commit *list, size_t count,
                              uint32_t timeout_ms) {
   for (size_t i = 0; i < count; i++)
@@ -343,7 +372,7 @@ void skv_commit_run(skv_db *db, skv_commit *list, size_t count,
     if (!db->leading) {
       db->leading = true;
       skv_mutex_unlock(&db->commit_mutex);
-      commit_lead(db, deadline, timeout_ms);
+      commit_lead(db, list, count, deadline, timeout_ms);
       skv_mutex_lock(&db->commit_mutex);
       continue;
     }

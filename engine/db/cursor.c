@@ -24,6 +24,10 @@ struct stratakv_cursor {
 
 void stratakv_cursor_close(stratakv_cursor *c) {
   if (!c) return;
+  if (skv_handle_check(c->store, NULL) != STRATAKV_OK) {
+    skv_free(c); /* across fork: all behind it is the parent's */
+    return;
+  }
   skv_iter_close(c->it);
   for (size_t i = 0; i < c->spill_count; i++) skv_spill_unref(c->spills[i]);
   skv_free(c->spills);

@@ -6,6 +6,10 @@
 
 #define FLUSH_POLL_NS 1000000u
 
+static void job_discard(void *arg, const skv_name *tmp) {
+  skv_gc_unnamed(arg, tmp);
+}
+
 int skv_job_init(skv_db *db, skv_job *job) {
   *job = (skv_job){
       .tree = &db->tree,
@@ -14,6 +18,7 @@ int skv_job_init(skv_db *db, skv_job *job) {
               .block_size = db->block_size},
       .segment_bytes = db->segment_bytes,
       .next_name = skv_db_next_name,
+      .discard = job_discard,
       .arg = db};
   return STRATAKV_OK;
 }
@@ -128,7 +133,13 @@ int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err) {
     rc = skv_head_follow(db, err);
     if (rc != STRATAKV_OK || flush_oldest_number(db) >= last) break;
     rc = skv_flush_oldest(db, &did, err);
-    if (rc == STRATAKV_OK && !did) db->env->sleep(db->env, FLUSH_POLL_NS);
+    if (rc == STRATAKV_OK && !did) {
+      if (db->env->now(db->env) >= deadline)
+        return SKV_ERROR(err, STRATAKV_BUSY,
+                         "waited %u ms for another process to flush",
+                         timeout_ms);
+      db->env->sleep(db->env, FLUSH_POLL_NS);
+    }
   }
   return rc;
 }

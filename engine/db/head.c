@@ -12,19 +12,22 @@
 #define HEAD_ROLL_BYTES (1u << 20) /* a manifest this long is rewritten if its
                                       version is much shorter */
 #define HEAD_POLL_NS 20000u
-#define HEAD_WAIT_NS UINT64_C(60000000000)
+#define HEAD_WAIT_S 10u /* its owner syncs a few files; longer is a stop */
+#define HEAD_WAIT_NS (HEAD_WAIT_S * UINT64_C(1000000000))
 
 int skv_head_lock(skv_db *db, skv_err *err) {
-  skv_mutex_lock(&db->head_mutex);
-  if (db->is_private) return STRATAKV_OK;
   uint64_t end = db->env->now(db->env) + HEAD_WAIT_NS;
   for (;;) {
-    int rc = skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_EXCLUSIVE, err);
+    skv_mutex_lock(&db->head_mutex);
+    if (db->is_private) return STRATAKV_OK;
+    int rc = skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_EXCLUSIVE, NULL);
     if (rc == STRATAKV_OK) return rc;
-    if (rc != STRATAKV_BUSY || db->env->now(db->env) > end) {
-      skv_mutex_unlock(&db->head_mutex);
-      return rc;
-    }
+    skv_mutex_unlock(&db->head_mutex); /* readers follow the head meanwhile */
+    if (rc != STRATAKV_BUSY)
+      return SKV_ERROR(err, rc, "cannot lock the head in LOCK");
+    if (db->env->now(db->env) > end)
+      return SKV_ERROR(err, rc, "waited %u s for another process that is "
+                       "changing the manifest", HEAD_WAIT_S);
     db->env->sleep(db->env, HEAD_POLL_NS);
   }
 }
@@ -35,14 +38,18 @@ void skv_head_unlock(skv_db *db) {
   skv_mutex_unlock(&db->head_mutex);
 }
 
-/* Read manifest `file` on from where we are, or anew. *out: a new reference. */
+/* Read manifest `file` on from where we are, or anew: all of it for the next
+ * writer, what is published for everybody else. *out: a new reference. */
 static int head_read(skv_db *db, uint64_t file, skv_head_pos published,
-                     skv_err *err, skv_manifest_end *end, skv_version **out) {
+                     bool all, skv_err *err, skv_manifest_end *end,
+                     skv_version **out) {
   skv_version *base = db->state ? db->state->version : NULL;
   bool continues = base && skv_head_file(db->head_end.pos) == file;
-  return skv_manifest_read(&db->tree, db->store_id, file,
-                           continues ? &db->head_end : NULL, base, published,
-                           err, end, out);
+  const skv_manifest_end *from = continues ? &db->head_end : NULL;
+  return all ? skv_manifest_read(&db->tree, db->store_id, file, from, base,
+                                 published, err, end, out)
+             : skv_manifest_follow(&db->tree, db->store_id, file, from, base,
+                                   published, err, end, out);
 }
 
 static int head_install(skv_db *db, const skv_manifest_end *end,
@@ -82,8 +89,8 @@ static int head_adopt_locked(skv_db *db, skv_err *err) {
     if (db->state && db->state->version->pos >= published) return STRATAKV_OK;
     skv_manifest_end end;
     skv_version *version = NULL;
-    int rc = head_read(db, skv_head_file(published), published, err, &end,
-                       &version);
+    int rc = head_read(db, skv_head_file(published), published, false, err,
+                       &end, &version);
     if (rc == STRATAKV_OK) rc = head_install(db, &end, version, err);
     if (rc != STRATAKV_NOTFOUND) return rc;
     /* A file that vanished belongs to a newer head; without one it is lost. */
@@ -109,7 +116,7 @@ int skv_head_settle(skv_db *db, skv_err *err) {
   skv_head_pos published = skv_load(&db->shared->head);
   skv_manifest_end end, before = db->head_end;
   skv_version *version = NULL;
-  rc = head_read(db, file, published, err, &end, &version);
+  rc = head_read(db, file, published, true, err, &end, &version);
   if (rc == STRATAKV_NOTFOUND) rc = head_missing(err);
   if (rc != STRATAKV_OK) return rc;
   if (end.pos > published) {

@@ -393,6 +393,20 @@ static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
   return skv_state_install(db, version, err);
 }
 
+/* The last edit may be one that nobody published, and that is not on the disk:
+ * the next may only follow one that is (tree/manifest.h, APPENDING). */
+static int recover_rewrite_head(skv_db *db, skv_err *err) {
+  skv_buf bytes = {0};
+  uint64_t file = skv_head_file(db->head_end.pos);
+  int rc = skv_head_read(db->store, file, 0, err, &bytes);
+  if (rc == STRATAKV_OK)
+    rc = skv_head_append(db->store, file, 0, bytes.data,
+                         skv_head_offset(db->head_end.pos), err);
+  if (rc == STRATAKV_OK) rc = skv_store_sync_names(db->store, err);
+  skv_buf_clear(&bytes);
+  return rc;
+}
+
 /* A clean end: go on in the same log, unless something stands behind its end
  * that could be taken for a record later. */
 static bool recover_may_go_on(const skv_memlog *log, const recover_end *end) {
@@ -413,6 +427,9 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   db->head_doubted = page.fenced;
   if (!db->is_private) rc = recover_claim(db, err);
   if (rc == STRATAKV_OK) rc = recover_load(db, &page, err);
+  if (rc == STRATAKV_OK && !db->is_private &&
+      !(page.known && db->head_end.pos <= page.head))
+    rc = recover_rewrite_head(db, err);
   if (rc != STRATAKV_OK) return rc;
 
   skv_state *state = db->state;

@@ -55,9 +55,9 @@ static int rotate_recycle(skv_db *db, uint64_t size, skv_err *err,
     if (rc == STRATAKV_NOTFOUND) rc = STRATAKV_OK;
     if (rc != STRATAKV_OK) break;
     if (*out && skv_log_size(*out) != size) {
-      skv_log_close(*out); /* gc takes the file: it is ours and not in use */
+      skv_log_close(*out);
       *out = NULL;
-      skv_store_remove(db->store, name, NULL);
+      skv_gc_unnamed(db, name);
     }
   }
   skv_state_unref(state);
@@ -68,6 +68,7 @@ static int rotate_recycle(skv_db *db, uint64_t size, skv_err *err,
     if (rc != STRATAKV_OK) {
       skv_log_close(*out);
       *out = NULL;
+      skv_gc_unnamed(db, name);
     }
   }
   return rc;

@@ -150,8 +150,11 @@ int skv_txn_unprepare(stratakv_txn *txn, skv_err *err) {
 
 void stratakv_rollback(stratakv_txn *txn) {
   if (!txn) return;
-  if (skv_handle_check(txn->store, NULL) == STRATAKV_OK)
-    (void)skv_txn_unprepare(txn, NULL);
+  if (skv_handle_check(txn->store, NULL) != STRATAKV_OK) {
+    skv_free(txn); /* across fork: all behind it is the parent's, files too */
+    return;
+  }
+  (void)skv_txn_unprepare(txn, NULL);
   txn_free(txn);
 }
 

@@ -195,19 +195,18 @@ static bool spill_has_mark(const stratakv_txn *txn, uint64_t position) {
 
 /* After a new spill: append it to the one before if it is behind it, or merge
  * the youngest ones if they are many. Sizes grow by SPILL_FAN from merge to
- * merge, so that each entry is rewritten a logarithmic number of times. */
-static int spill_tidy(stratakv_txn *txn, skv_err *err) {
+ * merge, so that each entry is rewritten a logarithmic number of times. What
+ * fails leaves the spills as they were. */
+static void spill_tidy(stratakv_txn *txn) {
   size_t n = txn->spill_count;
-  if (n < 2 || spill_has_mark(txn, txn->spills[n - 1]->from))
-    return STRATAKV_OK;
+  if (n < 2 || spill_has_mark(txn, txn->spills[n - 1]->from)) return;
   skv_spill *older = txn->spills[n - 2], *newer = txn->spills[n - 1];
   if (spill_is_after(older, newer) && atomic_load(&older->refs) == 1 &&
       atomic_load(&newer->refs) == 1) {
-    int rc = spill_append(older, newer, err);
-    if (rc != STRATAKV_OK) return rc;
+    if (spill_append(older, newer, NULL) != STRATAKV_OK) return;
     skv_spill_unref(newer);
     txn->spill_count--;
-    return rc;
+    return;
   }
   for (;;) {
     n = txn->spill_count;
@@ -216,9 +215,8 @@ static int spill_tidy(stratakv_txn *txn, skv_err *err) {
     while (alike > 0 && txn->spills[alike - 1]->entries <= most &&
            (alike == n || !spill_has_mark(txn, txn->spills[alike]->from)))
       alike--;
-    if (n - alike < SPILL_FAN) return STRATAKV_OK;
-    int rc = spill_merge(txn, alike, err);
-    if (rc != STRATAKV_OK) return rc;
+    if (n - alike < SPILL_FAN) return;
+    if (spill_merge(txn, alike, NULL) != STRATAKV_OK) return;
   }
 }
 
@@ -266,7 +264,8 @@ static int spill_interval(stratakv_txn *txn, size_t from, size_t to,
   skv_mem_unref(mem);
   skv_buf_clear(&copy);
   if (rc == STRATAKV_OK) rc = spill_push(txn, spill, err);
-  return rc == STRATAKV_OK ? spill_tidy(txn, err) : rc;
+  if (rc == STRATAKV_OK) spill_tidy(txn);
+  return rc;
 }
 
 int skv_txn_spill(stratakv_txn *txn, skv_err *err) {
@@ -343,8 +342,10 @@ int skv_txn_spill_one(stratakv_txn *txn, const skv_entry *entry,
   rc = spill_write(txn->db, &single->iter, txn->base, txn->base + size, err,
                    &spill);
   if (rc == STRATAKV_OK) rc = spill_push(txn, spill, err);
-  if (rc == STRATAKV_OK) txn->base += size;
-  return rc == STRATAKV_OK ? spill_tidy(txn, err) : rc;
+  if (rc != STRATAKV_OK) return rc;
+  txn->base += size;
+  spill_tidy(txn);
+  return rc;
 }
 
 int skv_txn_gather(stratakv_txn *txn, skv_err *err, skv_spill **out) {

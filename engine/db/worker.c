@@ -41,9 +41,15 @@ static void work_prepare_log(skv_db *db, uint64_t size) {
   if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK)
     return;
   skv_mutex_lock(&db->work_mutex);
-  db->next_log = log;
-  db->next_log_name = name;
+  have = db->next_log != NULL; /* a rotation may have put its own back */
+  if (!have) {
+    db->next_log = log;
+    db->next_log_name = name;
+  }
   skv_mutex_unlock(&db->work_mutex);
+  if (!have) return;
+  skv_log_close(log);
+  skv_gc_unnamed(db, &name);
 }
 
 /* The size of the log that will be needed soon, 0 if none: small stores never
@@ -166,12 +172,31 @@ static void syncer_lapse(skv_db *db) {
   skv_lead_end(db);
 }
 
+/* This process gave WRITE back with an INGEST that could not be finished; it
+ * is committed, and somebody has to make it visible. */
+static bool syncer_left_undecided(skv_db *db) {
+  return !db->leading && !db->write_held &&
+         skv_load(&db->shared->owner) == db->slot + 1;
+}
+
+static void syncer_finish(skv_db *db) {
+  skv_mutex_lock(&db->commit_mutex);
+  bool left = syncer_left_undecided(db);
+  if (left) db->leading = true;
+  skv_mutex_unlock(&db->commit_mutex);
+  if (!left) return;
+  (void)skv_write_acquire(db, 0, 0, NULL); /* the takeover finishes it */
+  skv_lead_end(db);
+}
+
 /* write_held belongs to the leader: it is looked at only if there is none. */
 static bool syncer_has_work(skv_db *db) {
   skv_mutex_lock(&db->commit_mutex);
-  bool work = db->leading || db->prepared || db->write_held;
+  bool work = db->leading || db->prepared || db->write_held ||
+              syncer_left_undecided(db);
   skv_mutex_unlock(&db->commit_mutex);
-  return work || atomic_load(&db->unsynced) > 0;
+  return work || (atomic_load(&db->sync_mode) == STRATAKV_SYNC_NORMAL &&
+                  atomic_load(&db->unsynced) > 0);
 }
 
 static void *syncer_main(void *arg) {
@@ -199,6 +224,7 @@ static void *syncer_main(void *arg) {
       synced = now;
     }
     syncer_lapse(db);
+    syncer_finish(db);
     skv_prepared_expire(db);
   }
 }

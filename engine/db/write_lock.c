@@ -88,6 +88,14 @@ static int write_follow(skv_db *db, skv_err *err, skv_wal_record *ingest) {
   return STRATAKV_OK;
 }
 
+/* A record that a dead owner wrote and did not publish stands at the tail:
+ * readers saw the state without it, so it must not come back (L2, P10). */
+static int write_erase(skv_db *db, uint64_t tail, skv_err *err) {
+  static const uint8_t zeros[SKV_RECORD_HEADER];
+  if (skv_log_size(db->active->log) - tail < sizeof zeros) return STRATAKV_OK;
+  return skv_log_write(db->active->log, tail, zeros, sizeof zeros, true, err);
+}
+
 /* Bytes that a dead owner appended and may not have synced: write them again,
  * sync, and only then believe that they are durable (P12). */
 static int write_rescue(skv_db *db, skv_err *err) {
@@ -102,6 +110,7 @@ static int write_rescue(skv_db *db, skv_err *err) {
     rc = skv_log_write(db->active->log, from, copy, n, true, err);
     from += n;
   }
+  if (rc == STRATAKV_OK) rc = write_erase(db, end, err);
   if (rc == STRATAKV_OK)
     rc = skv_write_fence(db, skv_log_sync(db->active->log, err));
   if (rc == STRATAKV_OK) rc = skv_write_fenced(db, err);
@@ -109,13 +118,23 @@ static int write_rescue(skv_db *db, skv_err *err) {
   return rc;
 }
 
+/* A dead owner may have rotated without publishing it. */
+static int write_settle_head(skv_db *db, skv_err *err) {
+  int rc = skv_head_lock(db, err);
+  if (rc != STRATAKV_OK) return rc;
+  rc = skv_head_settle(db, err);
+  skv_head_unlock(db);
+  return rc;
+}
+
 /* WRITE was just locked: read on, and if the last owner died with it, finish
  * its record, its INGEST or its rotation. */
 static int write_takeover(skv_db *db, skv_err *err) {
   skv_wal_record ingest;
-  int rc = write_follow(db, err, &ingest);
-  if (rc != STRATAKV_OK) return rc;
   bool died = skv_load(&db->shared->owner) != 0;
+  int rc = died ? write_settle_head(db, err) : STRATAKV_OK;
+  if (rc == STRATAKV_OK) rc = write_follow(db, err, &ingest);
+  if (rc != STRATAKV_OK) return rc;
   if (died) {
     rc = write_rescue(db, err);
     if (rc != STRATAKV_OK) return rc;
@@ -123,7 +142,7 @@ static int write_takeover(skv_db *db, skv_err *err) {
   uint32_t epoch = skv_load(&db->shared->epoch) + 1;
   if (epoch <= db->place.epoch) epoch = db->place.epoch + 1;
   skv_store_word(&db->shared->epoch, epoch); /* P11 */
-  skv_store_word(&db->shared->owner, db->slot + 1);
+  if (!died) skv_store_word(&db->shared->owner, db->slot + 1);
   if (!died) return STRATAKV_OK;
   if (ingest.type != 0) {
     uint64_t lsn = skv_wal_lsn(db->active->start, ingest.offset);
@@ -131,8 +150,11 @@ static int write_takeover(skv_db *db, skv_err *err) {
   } else if (db->last_type == SKV_RECORD_SEAL) {
     rc = skv_rotate(db, 0, NULL, NULL, err); /* P8 */
   }
-  if (rc == STRATAKV_OK) skv_append_publish(db);
-  return rc;
+  if (rc != STRATAKV_OK) return rc;
+  skv_append_publish(db);
+  /* Only now: until then the one who died is seen to have left something. */
+  skv_store_word(&db->shared->owner, db->slot + 1);
+  return STRATAKV_OK;
 }
 
 /* ---- The lock ---------------------------------------------------------- */

@@ -109,9 +109,26 @@ static int produce_finish_segment(produce_writer *w, skv_err *err) {
   if (rc == STRATAKV_OK) {
     rc = produce_add_product(w->products, &w->tmp, &meta, err);
   }
-  if (rc == STRATAKV_OK) w->written += meta.size;
+  if (rc != STRATAKV_OK) return rc; /* produce_give_up closes it */
+  w->written += meta.size;
   produce_close_segment(w);
   return rc;
+}
+
+/* After a failure: none of the files made since `before` is of use. */
+static void produce_give_up(produce_writer *w, size_t before) {
+  const skv_job *job = w->job;
+  bool is_open = w->out != NULL;
+  produce_close_segment(w);
+  if (job->discard == NULL) {
+    produce_forget_products(w->products, before);
+    return;
+  }
+  if (is_open) job->discard(job->arg, &w->tmp);
+  for (size_t i = before; i < w->products->count; i++) {
+    job->discard(job->arg, &w->products->list[i].tmp);
+  }
+  produce_forget_products(w->products, before);
 }
 
 static int produce_add(produce_writer *w, const skv_entry *entry,
@@ -160,8 +177,7 @@ int skv_produce(skv_job *job, skv_iter *input, bool drop_tombstones,
     if (rc == STRATAKV_OK) rc = skv_iter_next(input, err);
   }
   if (rc == STRATAKV_OK) rc = produce_finish_segment(&w, err);
-  produce_close_segment(&w);
-  if (rc != STRATAKV_OK) produce_forget_products(products, before);
+  if (rc != STRATAKV_OK) produce_give_up(&w, before);
   return rc;
 }
 
@@ -310,11 +326,8 @@ int skv_compact_slice(skv_job *job, const skv_version *version,
   if (edit->rc != STRATAKV_OK) rc = skv_error_nomem(err);
 
 out:
-  produce_close_segment(&w);
+  if (rc != STRATAKV_OK) produce_give_up(&w, before);
   skv_iter_close(input);
-  if (rc != STRATAKV_OK) {
-    produce_forget_products(products, before);
-    edit->size = edit_before;
-  }
+  if (rc != STRATAKV_OK) edit->size = edit_before;
   return rc;
 }

@@ -38,6 +38,8 @@ typedef struct skv_job {
   uint64_t slice_bytes;   /* 0: SKV_SLICE_BYTES */
   /* A fresh unnamed file name of this process (thread safe). */
   void (*next_name)(void *arg, skv_name *out);
+  /* Remove an unnamed file of a job that failed; NULL leaves them to gc. */
+  void (*discard)(void *arg, const skv_name *tmp);
   /* Called at least every MiB that is read; not 0 cancels with INTERRUPT. May
    * do other work (a flush) before it returns. May be NULL. */
   int (*yield)(void *arg);

@@ -62,6 +62,7 @@ typedef struct manifest_reader {
   skv_manifest_end end; /* behind the last edit applied */
   skv_version *version; /* with that edit, a reference */
   char name[SKV_NAME_SIZE];
+  bool is_clipped; /* nothing behind `must` is read */
 } manifest_reader;
 
 static uint64_t manifest_limit(const manifest_reader *r) {
@@ -153,6 +154,13 @@ static bool manifest_has_later(const manifest_reader *r) {
   return false;
 }
 
+/* Following: what lies behind the published position is not looked at. */
+static void manifest_clip(manifest_reader *r) {
+  if (!r->is_clipped || r->must < r->start) return;
+  size_t size = (size_t)(r->must - r->start);
+  if (r->bytes.size > size) r->bytes.size = size;
+}
+
 /* Read the file once more: *changed says whether it holds other bytes now. */
 static int manifest_reread(manifest_reader *r, skv_err *err, bool *changed) {
   skv_buf bytes = {0};
@@ -165,6 +173,7 @@ static int manifest_reread(manifest_reader *r, skv_err *err, bool *changed) {
              bytes.size >= r->bytes.size;
   skv_buf_clear(&r->bytes);
   r->bytes = bytes;
+  manifest_clip(r);
   return STRATAKV_OK;
 }
 
@@ -209,26 +218,46 @@ static int manifest_begin(manifest_reader *r, const skv_manifest_end *from,
   return skv_version_new(r->tree, r->store_id, err, &r->version);
 }
 
+static int manifest_run(manifest_reader *r, const skv_manifest_end *from,
+                        const skv_version *base, skv_head_pos published,
+                        skv_err *err, skv_manifest_end *end,
+                        skv_version **out) {
+  skv_name name = {.kind = SKV_NAME_MANIFEST, .number = r->file};
+  skv_name_format(&name, r->name);
+  if (skv_head_file(published) == r->file) r->must = skv_head_offset(published);
+  *out = NULL;
+  int rc = manifest_begin(r, from, base, err);
+  manifest_clip(r);
+  if (rc == STRATAKV_OK) rc = manifest_read_edits(r, err);
+  if (rc == STRATAKV_OK && r->version != base) {
+    rc = skv_version_open(r->tree, r->version, base, err);
+  }
+  skv_buf_clear(&r->bytes);
+  if (rc != STRATAKV_OK) {
+    skv_version_unref(r->version);
+    return rc;
+  }
+  *end = r->end;
+  *out = r->version;
+  return STRATAKV_OK;
+}
+
 int skv_manifest_read(skv_tree *tree, const uint8_t store_id[16], uint64_t file,
                       const skv_manifest_end *from, const skv_version *base,
                       skv_head_pos published, skv_err *err,
                       skv_manifest_end *end, skv_version **out) {
   manifest_reader r = {.tree = tree, .store_id = store_id, .file = file};
-  skv_name name = {.kind = SKV_NAME_MANIFEST, .number = file};
-  skv_name_format(&name, r.name);
-  if (skv_head_file(published) == file) r.must = skv_head_offset(published);
-  *out = NULL;
-  int rc = manifest_begin(&r, from, base, err);
-  if (rc == STRATAKV_OK) rc = manifest_read_edits(&r, err);
-  if (rc == STRATAKV_OK && r.version != base) {
-    rc = skv_version_open(tree, r.version, base, err);
-  }
-  skv_buf_clear(&r.bytes);
-  if (rc != STRATAKV_OK) {
-    skv_version_unref(r.version);
-    return rc;
-  }
-  *end = r.end;
-  *out = r.version;
-  return STRATAKV_OK;
+  return manifest_run(&r, from, base, published, err, end, out);
+}
+
+int skv_manifest_follow(skv_tree *tree, const uint8_t store_id[16],
+                        uint64_t file, const skv_manifest_end *from,
+                        const skv_version *base, skv_head_pos published,
+                        skv_err *err, skv_manifest_end *end,
+                        skv_version **out) {
+  manifest_reader r = {.tree = tree,
+                       .store_id = store_id,
+                       .file = file,
+                       .is_clipped = true};
+  return manifest_run(&r, from, base, published, err, end, out);
 }

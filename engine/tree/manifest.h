@@ -59,6 +59,15 @@ void skv_manifest_encode(const uint8_t store_id[16], uint64_t file,
 void skv_manifest_edit(const uint8_t store_id[16], skv_slice edit, skv_buf *out,
                        skv_manifest_end *end);
 
+/* As skv_manifest_read, but only up to `published`, which must be of this file:
+ * what lies behind may be an edit in the making, or a dead writer's that only
+ * the next writer may believe (P3). */
+int skv_manifest_follow(skv_tree *tree, const uint8_t store_id[16],
+                        uint64_t file, const skv_manifest_end *from,
+                        const skv_version *base, skv_head_pos published,
+                        skv_err *err, skv_manifest_end *end,
+                        skv_version **out);
+
 /*
  * Read manifest `file` from `from`, where `base` is (NULL: from its beginning,
  * with a new version), and apply all valid edits after it. *out is a new
