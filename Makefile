@@ -61,7 +61,7 @@ BUILD_PACKAGES := gcc libc6-dev binutils libxxhash-dev liblz4-dev libzstd-dev \
   libmicrohttpd-dev libjansson-dev libsqlite3-dev
 RUN_PACKAGES := sqlite3 tcl libsqlite3-tcl curl procps
 TEST_PACKAGES := strace clang-format
-CLANG_PACKAGES := clang
+CLANG_PACKAGES := clang libclang-rt-14-dev
 BENCH_PACKAGES := librocksdb-dev liblmdb-dev
 
 # Only what the goals need is asked for.
@@ -150,7 +150,8 @@ all-$(1): $(1)/stratakv.so $(1)/stratakvd \
 endef
 
 SANITIZE := -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-ASAN_FLAGS := $(SANITIZE) -fsanitize=address,undefined
+ASAN_FLAGS := $(SANITIZE) -fsanitize=address,undefined \
+  $(if $(findstring clang,$(CC)),-shared-libasan)
 # gcc's thread sanitizer does not model fences, and says so.
 TSAN_FLAGS := $(SANITIZE) -fsanitize=thread \
   $(if $(findstring clang,$(CC)),,-Wno-tsan)

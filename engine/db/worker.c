@@ -234,11 +234,14 @@ static void *syncer_main(void *arg) {
 int skv_work_start(skv_db *db, skv_err *err) {
   if (!db->options.background || db->is_private || db->options.read_only)
     return STRATAKV_OK;
-  int rc = skv_thread_start(&db->worker, "strata-work", work_main, db, err);
-  if (rc != STRATAKV_OK) return rc;
-  db->has_worker = true;
-  rc = skv_thread_start(&db->syncer, "strata-sync", syncer_main, db, err);
-  db->has_syncer = rc == STRATAKV_OK;
+  db->has_worker = db->has_syncer = true; /* before they run and look */
+  int rc = skv_thread_start(&db->syncer, "strata-sync", syncer_main, db, err);
+  if (rc != STRATAKV_OK) {
+    db->has_worker = db->has_syncer = false;
+    return rc;
+  }
+  rc = skv_thread_start(&db->worker, "strata-work", work_main, db, err);
+  if (rc != STRATAKV_OK) db->has_worker = false;
   return rc;
 }
 

@@ -310,6 +310,8 @@ static int writer_put_props(skv_seg_writer *w, skv_err *err) {
 static int writer_put_end(skv_seg_writer *w, skv_err *err) {
   uint8_t bytes[SKV_FOOTER_SIZE];
   int rc = writer_close_block(w, err);
+  if (rc == STRATAKV_OK && writer_is_out_of_memory(w)) /* the last key */
+    rc = skv_error_nomem(err);
   if (rc == STRATAKV_OK) rc = writer_put_index(w, err);
   if (rc == STRATAKV_OK) rc = writer_put_filter(w, err);
   if (rc == STRATAKV_OK) rc = writer_put_props(w, err);

@@ -34,8 +34,7 @@ typedef struct reference {
   char newest[64];            /* log */
 } reference;
 
-static void put(stratakv_store *store, uint32_t table, uint32_t i,
-                uint32_t v) {
+static void put(stratakv_store *store, uint32_t table, uint32_t i, uint32_t v) {
   if (OK(fixture_put(store, table, i, v, NULL))) rows[i] = v;
 }
 
@@ -137,8 +136,8 @@ static int read_back(stratakv_store *store, uint32_t table,
                      const uint32_t *want, bool *wrong) {
   stratakv_cursor *c = NULL;
   uint32_t i = KEYS;
-  int rc = stratakv_cursor_open(store, NULL, NULL, table, NULL, &fixture_err,
-                                &c);
+  int rc =
+      stratakv_cursor_open(store, NULL, NULL, table, NULL, &fixture_err, &c);
   if (rc == STRATAKV_OK) rc = stratakv_cursor_last(c, &fixture_err);
   for (;;) {
     while (i > 0 && want[i - 1] == 0) i--;
@@ -154,8 +153,8 @@ static int read_back(stratakv_store *store, uint32_t table,
   return rc;
 }
 
-static int read_all(stratakv_store *store, uint32_t table,
-                    const uint32_t *want, bool *wrong) {
+static int read_all(stratakv_store *store, uint32_t table, const uint32_t *want,
+                    bool *wrong) {
   uint32_t seen[KEYS];
   int rc = fixture_scan(store, table, seen, KEYS);
   if (rc < 0) *wrong = true;
@@ -210,8 +209,8 @@ static void damage(const reference *ref, size_t file, size_t at, uint8_t x,
   options.mmap = at % 2;
   int rc = skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store);
   if (rc == STRATAKV_OK)
-    rc = stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 0, &fixture_err,
-                        &table);
+    rc =
+        stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 0, &fixture_err, &table);
   if (rc == STRATAKV_OK) {
     bool limit = is_limit(ref, f->name, at, same_boot);
     rc = read_all(store, table.id, ref->rows, &wrong);
@@ -235,9 +234,9 @@ static void damage(const reference *ref, size_t file, size_t at, uint8_t x,
 /* ---- All of them ------------------------------------------------------- */
 
 #define KINDS 9
-static const char *const kinds[KINDS] = {
-    "newest log", "older log", ".seg",   ".manifest", "CURRENT",
-    "OWNERS",     "SHARED",    "LOCK",   ".tmp"};
+static const char *const kinds[KINDS] = {"newest log", "older log", ".seg",
+                                         ".manifest",  "CURRENT",   "OWNERS",
+                                         "SHARED",     "LOCK",      ".tmp"};
 
 static bool is_kind(const reference *ref, const fixture_file *f, int kind) {
   bool newest = strcmp(f->name, ref->newest) == 0;

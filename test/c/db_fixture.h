@@ -36,7 +36,8 @@ static inline bool fixture_expect(int rc, int want, const char *file, int line,
            rc != STRATAKV_OK ? fixture_err.message : "it succeeded");
   return check_that(rc == want, file, line, what, check_where);
 }
-#define FAILS(code, call) fixture_expect((call), (code), __FILE__, __LINE__, #call)
+#define FAILS(code, call)                                                      \
+  fixture_expect((call), (code), __FILE__, __LINE__, #call)
 #define OK(call) FAILS(STRATAKV_OK, call)
 
 /* Test memory: not the engine's, whose allocations are counted. */
@@ -197,8 +198,8 @@ static inline int fixture_scan(stratakv_store *store, uint32_t table,
                                uint32_t *rows, uint32_t count) {
   stratakv_cursor *c = NULL;
   memset(rows, 0, count * sizeof *rows);
-  int rc = stratakv_cursor_open(store, NULL, NULL, table, NULL, &fixture_err,
-                                &c);
+  int rc =
+      stratakv_cursor_open(store, NULL, NULL, table, NULL, &fixture_err, &c);
   if (rc == STRATAKV_OK) rc = stratakv_cursor_first(c, &fixture_err);
   while (rc == STRATAKV_OK && stratakv_cursor_valid(c)) {
     size_t key_len, size;
@@ -278,8 +279,8 @@ static inline void tap_keep(const skv_mem_node *node) {
   struct fixture_tap *tap = &fixture_tap;
   fixture_bytes *kept = tap_synced(node->inode);
   if (kept == NULL) {
-    tap->synced = realloc(tap->synced,
-                          (tap->synced_count + 1) * sizeof *tap->synced);
+    tap->synced =
+        realloc(tap->synced, (tap->synced_count + 1) * sizeof *tap->synced);
     if (tap->synced == NULL) abort();
     kept = &tap->synced[tap->synced_count++];
     *kept = (fixture_bytes){node->inode, NULL, 0};
@@ -296,7 +297,8 @@ static inline void tap_keep_names(skv_mem_fs *fs) {
   skv_mutex_lock(&fs->mutex);
   for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next) {
     if (n->parent != fixture_dir(fs)) continue;
-    tap->names = realloc(tap->names, (tap->name_count + 1) * sizeof *tap->names);
+    tap->names =
+        realloc(tap->names, (tap->name_count + 1) * sizeof *tap->names);
     if (tap->names == NULL) abort();
     fixture_name *name = &tap->names[tap->name_count++];
     snprintf(name->name, sizeof name->name, "%s", n->name);
@@ -392,7 +394,8 @@ static inline void fixture_tap_set(skv_env *env, void (*event)(void)) {
 /* ---- What a power cut leaves ------------------------------------------- */
 
 #define FIXTURE_CUT_SYNCED 0 /* nothing that was not synced */
-#define FIXTURE_CUT_RANDOM 1 /* of everything unsynced a random part: names one
+#define FIXTURE_CUT_RANDOM                                                     \
+  1 /* of everything unsynced a random part: names one
                                 by one, bytes by sectors of 512 */
 
 static inline const skv_mem_node *cut_node(skv_mem_fs *fs, uint64_t inode) {
@@ -413,8 +416,8 @@ static inline void cut_mix(fixture_file *file, const skv_mem_node *node,
   unsigned odds = (unsigned)skv_prng_below(rng, 4); /* none, few, most, all */
   for (size_t at = 0; at < node->size; at += 512) {
     size_t n = node->size - at < 512 ? node->size - at : 512;
-    bool keep = odds == 3 || (odds > 0 && skv_prng_below(rng, 4) <
-                                              (odds == 1 ? 1u : 3u));
+    bool keep = odds == 3 ||
+                (odds > 0 && skv_prng_below(rng, 4) < (odds == 1 ? 1u : 3u));
     if (keep) memcpy(file->bytes + at, node->bytes + at, n);
   }
 }
@@ -448,7 +451,7 @@ static inline fixture_image fixture_cut(skv_prng *rng) {
     bool known = false;
     for (size_t i = 0; i < tap->name_count; i++)
       known |= strcmp(tap->names[i].name, n->name) == 0;
-    if (!known && skv_prng_below(rng, 2)) 
+    if (!known && skv_prng_below(rng, 2))
       cut_add(&image, fs, n->name, n->inode, rng);
   }
   skv_mutex_unlock(&fs->mutex);

@@ -29,7 +29,7 @@ static stratakv_options options;
 static uint32_t rows[KEYS]; /* the model */
 static uint32_t next_value;
 static int allowed; /* the code of the failure */
-static bool lags; /* a large commit may wait for its segments to be named:
+static bool lags;   /* a large commit may wait for its segments to be named:
                      the next one who writes does it */
 
 /* ---- The script -------------------------------------------------------- */
@@ -88,8 +88,8 @@ static void script_get(uint32_t i) {
   stratakv_value value = {0};
   char key[32];
   size_t key_len = fixture_key(i, key);
-  int rc = stratakv_get(store, NULL, table.id, key, key_len, &fixture_err,
-                        &value);
+  int rc =
+      stratakv_get(store, NULL, table.id, key, key_len, &fixture_err, &value);
   if (rc == STRATAKV_NOTFOUND)
     CHECK(rows[i] == 0 || lags);
   else if (did(rc, "get"))
@@ -223,9 +223,9 @@ static void test_full(void) {
 
 static void test_error(void) {
   static const char *const operations[] = {
-      "file_write", "file_read", "file_open",  "file_size",  "file_map",
-      "file_truncate", "dir_rename", "dir_unlink", "dir_list", "dir_open",
-      "dir_info"};
+      "file_write", "file_read",     "file_open",  "file_size",
+      "file_map",   "file_truncate", "dir_rename", "dir_unlink",
+      "dir_list",   "dir_open",      "dir_info"};
   unsigned runs = 0;
   for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
     skv_fault fault = {.operation = operations[i], .code = STRATAKV_IOERR};
@@ -244,8 +244,8 @@ static int memory_hook(void *arg, size_t size) {
   SKV_UNUSED(arg);
   SKV_UNUSED(size);
   memory_calls++;
-  bool fail = memory_forever ? memory_calls >= memory_nth
-                             : memory_calls == memory_nth;
+  bool fail =
+      memory_forever ? memory_calls >= memory_nth : memory_calls == memory_nth;
   memory_fired |= fail;
   return fail;
 }
@@ -378,8 +378,8 @@ static void test_interrupt(unsigned stride) {
 
 /* Two processes; a sync of a file of that kind fails in the first. */
 static void fence_run(const char *operation, const char *file, bool lying) {
-  skv_fault fault = {.operation = operation, .file = file, .nth = 1,
-                     .is_lying = lying};
+  skv_fault fault = {
+      .operation = operation, .file = file, .nth = 1, .is_lying = lying};
   uint32_t seen[KEYS];
   stratakv_store *other = NULL;
   stratakv_table_info info;

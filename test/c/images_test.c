@@ -7,6 +7,8 @@
  *   1  everybody dies: the files as they are, the shared page of this boot
  *   2  power cut: only what was synced; and random parts of what was not
  *   3  one image in some is crashed again while it recovers
+ *   4  after a death whose log never reached the disk: what recovery shows
+ *      survives a power cut at once
  *
  * Covers: INV-1, INV-2, INV-3, INV-5, INV-6, INV-7, P8, P10, L2, L3, L4
  */
@@ -41,6 +43,7 @@ typedef struct pending {
   unsigned least, most; /* commits that it may show */
   uint64_t lsn;
   bool again; /* crash it again inside recovery */
+  bool cut;   /* a power cut follows, and the newest log was never synced */
 } pending;
 
 #define PENDING_MAX 64
@@ -57,11 +60,11 @@ static void nested_event(void) {
     return;
   pending *p = &nested[nested_count++];
   *p = *nested_of;
-  p->again = false;
+  p->again = p->cut = false;
   p->kind = (int)skv_prng_below(&rng, 3);
-  p->image = p->kind == KIND_DEATH ? fixture_take(fixture_tap.env)
-                                   : fixture_cut(p->kind == KIND_RANDOM ? &rng
-                                                                        : NULL);
+  p->image = p->kind == KIND_DEATH
+                 ? fixture_take(fixture_tap.env)
+                 : fixture_cut(p->kind == KIND_RANDOM ? &rng : NULL);
 }
 
 /* Which commit the rows are the state after; -1 if none in [least, most]. */
@@ -111,6 +114,38 @@ static void judge_going_on(skv_env *env, const pending *p,
   CHECK(memcmp(rows, again, sizeof again) == 0);
 }
 
+/* The newest log's records are in the page cache only. */
+static void judge_unsync(const fixture_image *image) {
+  const char *newest = "";
+  for (size_t i = 0; i < image->count; i++)
+    if (skv_name_parse(image->files[i].name).kind == SKV_NAME_WAL &&
+        strcmp(image->files[i].name, newest) > 0)
+      newest = image->files[i].name;
+  for (size_t i = 0; i < fixture_tap.name_count; i++) {
+    if (strcmp(fixture_tap.names[i].name, newest) != 0) continue;
+    fixture_bytes *kept = tap_synced(fixture_tap.names[i].inode);
+    if (kept->size > SKV_WAL_HEADER)
+      memset(kept->bytes + SKV_WAL_HEADER, 0, kept->size - SKV_WAL_HEADER);
+  }
+}
+
+/* L4: what was shown stays. */
+static void judge_cut(const pending *p, const uint32_t *rows) {
+  stratakv_store *store;
+  stratakv_table_info table;
+  uint32_t again[KEYS];
+  fixture_image image = fixture_cut(NULL);
+  skv_env *env = fixture_world(&image);
+  images++;
+  if (judge_open(env, p, &store, &table)) {
+    OK(fixture_scan(store, table.id, again, KEYS));
+    CHECK(memcmp(rows, again, sizeof again) == 0);
+  }
+  stratakv_close(store, NULL);
+  skv_env_mem_free(env);
+  fixture_clear(&image);
+}
+
 static void judge(const pending *p) {
   stratakv_store *store;
   stratakv_table_info table;
@@ -123,12 +158,17 @@ static void judge(const pending *p) {
     nested_events = 0;
     fixture_tap_set(env, nested_event);
   }
+  if (p->cut) {
+    fixture_tap_set(env, NULL);
+    judge_unsync(&p->image);
+  }
   bool open = judge_open(env, p, &store, &table);
   if (p->again) fixture_tap.event = NULL;
   if (open) {
     OK(fixture_scan(store, table.id, rows, KEYS));
     bool fits = judge_rows(rows, p->least, p->most) >= 0;
     if (!CHECK(fits)) judge_explain(p, rows);
+    if (p->cut) judge_cut(p, rows);
     if (skv_prng_below(&rng, 4) == 0)
       judge_going_on(env, p, &store, &table, rows);
   }
@@ -139,11 +179,12 @@ static void judge(const pending *p) {
 static void judge_all(void) {
   struct fixture_tap outer = fixture_tap;
   for (unsigned i = 0; i < queue_count; i++) {
-    if (queue[i].again) memset(&fixture_tap, 0, sizeof fixture_tap);
+    bool taps = queue[i].again || queue[i].cut;
+    if (taps) memset(&fixture_tap, 0, sizeof fixture_tap);
     nested_count = 0;
     nested_stride = 1 + (unsigned)skv_prng_below(&rng, 6);
     judge(&queue[i]);
-    if (queue[i].again) fixture_tap_forget();
+    if (taps) fixture_tap_forget();
     fixture_tap = outer;
     nested_images += nested_count;
     for (unsigned n = 0; n < nested_count; n++) {
@@ -166,13 +207,14 @@ static void take(int kind) {
   p->kind = kind;
   p->least = kind == KIND_DEATH ? work.acked : work.safe;
   p->most = work.intended;
-  p->lsn = kind == KIND_DEATH || work.sync == STRATAKV_SYNC_FULL
-               ? work.last_lsn
-               : 0;
+  p->lsn =
+      kind == KIND_DEATH || work.sync == STRATAKV_SYNC_FULL ? work.last_lsn : 0;
   p->again = skv_prng_below(&rng, 12) == 0;
-  p->image = kind == KIND_DEATH ? fixture_take(fixture_tap.env)
-                                : fixture_cut(kind == KIND_RANDOM ? &rng
-                                                                  : NULL);
+  p->cut = kind == KIND_DEATH && !p->again && work.safe < work.acked &&
+           skv_prng_below(&rng, 4) == 0;
+  p->image = kind == KIND_DEATH
+                 ? fixture_take(fixture_tap.env)
+                 : fixture_cut(kind == KIND_RANDOM ? &rng : NULL);
 }
 
 static void work_event(void) {

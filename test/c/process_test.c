@@ -26,15 +26,15 @@
 #include "test/c/db_fixture.h"
 
 #define WORKERS 3
-#define OWN 40       /* keys of one worker */
+#define OWN 40 /* keys of one worker */
 #define COUNTERS 3
-#define LARGE 250    /* changes of a transaction that does not fit the log */
+#define LARGE 250 /* changes of a transaction that does not fit the log */
 #define INSERTS 100000
 #define KEYS (WORKERS * 100)
 
 /* What one worker says about itself; outlives it. */
 typedef struct ledger {
-  uint32_t rows[OWN];   /* acknowledged; 0: absent */
+  uint32_t rows[OWN]; /* acknowledged; 0: absent */
   uint32_t intended[OWN];
   _Atomic int is_intending; /* the rows may be those, or the ones before */
   _Atomic uint32_t added[COUNTERS]; /* acknowledged additions */
@@ -46,7 +46,7 @@ static struct shared_state {
   ledger workers[WORKERS];
   _Atomic unsigned checks, failures, deaths, conflicts;
   _Atomic uint64_t longest; /* nanoseconds that a commit took */
-} *all;
+} * all;
 
 static bool need(bool holds, int line, const char *what, const char *why) {
   atomic_fetch_add(&all->checks, 1);
@@ -98,17 +98,17 @@ static int sum_get(worker *w, stratakv_txn *txn, stratakv_snapshot *snap,
   char key[32];
   size_t n = sum_key(counter, who, key);
   stratakv_value got = {0};
-  int rc = txn ? stratakv_txn_get(txn, w->sums, key, n, &fixture_err, &got)
-               : stratakv_get(w->store, snap, w->sums, key, n, &fixture_err,
-                              &got);
+  int rc =
+      txn ? stratakv_txn_get(txn, w->sums, key, n, &fixture_err, &got)
+          : stratakv_get(w->store, snap, w->sums, key, n, &fixture_err, &got);
   *value = 0;
   if (rc == STRATAKV_OK && got.size == 4) memcpy(value, got.data, 4);
   stratakv_value_clear(&got);
   return rc == STRATAKV_NOTFOUND ? STRATAKV_OK : rc;
 }
 
-static int sum_put(worker *w, stratakv_txn *txn, unsigned counter,
-                   unsigned who, uint32_t value) {
+static int sum_put(worker *w, stratakv_txn *txn, unsigned counter, unsigned who,
+                   uint32_t value) {
   char key[32];
   size_t n = sum_key(counter, who, key);
   int saw = value == 1 ? STRATAKV_SAW_ABSENT : STRATAKV_SAW_PRESENT;
@@ -198,8 +198,7 @@ static void step_count(worker *w) {
     const char *key = stratakv_cursor_key(c, &n);
     unsigned who = n > 0 ? (unsigned)(key[0] - '0') : WORKERS;
     if (!NEED(who < WORKERS)) break;
-    if (!NEED(log_key(who, count[who], want) == n &&
-              memcmp(key, want, n) == 0))
+    if (!NEED(log_key(who, count[who], want) == n && memcmp(key, want, n) == 0))
       break;
     const void *value = stratakv_cursor_value(c, &size);
     NEED(fixture_number(value, size) == ++count[who]);
@@ -250,7 +249,8 @@ static void own_explain(worker *w, const uint32_t rows[OWN]) {
     if (rows[i] == l->rows[i]) continue;
     int rc = stratakv_get(w->store, NULL, w->kv, key, n, &fixture_err, &value);
     printf("  worker %u key %u is %u (get: %d, version %llu), was %u, intended "
-           "%u\n", w->number, i, rows[i], rc,
+           "%u\n",
+           w->number, i, rows[i], rc,
            rc == STRATAKV_OK ? (unsigned long long)value.version : 0ull,
            l->rows[i], l->intended[i]);
   }
@@ -373,8 +373,8 @@ static void worker_step(worker *w) {
 static bool worker_open(worker *w) {
   static const char *const names[] = {"kv", "sums", "log"};
   uint32_t *ids[] = {&w->kv, &w->sums, &w->log};
-  if (!NEED_OK(skv_open_in(w->env, w->path, &w->options, &fixture_err,
-                           &w->store)))
+  if (!NEED_OK(
+          skv_open_in(w->env, w->path, &w->options, &fixture_err, &w->store)))
     return false;
   for (int i = 0; i < 3; i++) {
     stratakv_table_info info;

@@ -116,9 +116,9 @@ static void wal_forge(wal *w, skv_wal_place place, uint32_t epoch,
   char key[32], value[512];
   uint8_t *record = w->file->bytes + place.offset;
   size_t key_len = fixture_key(0, key), size = fixture_value(999, value);
-  uint8_t *end_of = skv_entry_put(
-      record + SKV_RECORD_HEADER, SKV_KIND_PUT, 0, table.id,
-      skv_slice_of(key, key_len), skv_slice_of(value, size));
+  uint8_t *end_of =
+      skv_entry_put(record + SKV_RECORD_HEADER, SKV_KIND_PUT, 0, table.id,
+                    skv_slice_of(key, key_len), skv_slice_of(value, size));
   place.seed = seed;
   skv_wal_encode(record, SKV_RECORD_COMMIT,
                  (size_t)(end_of - record - SKV_RECORD_HEADER), 0, epoch,
@@ -190,8 +190,7 @@ static void test_damage_before(void) {
         if (sync == STRATAKV_SYNC_FULL && n + 1 < w.count) {
           int rc = try_open(&bad, false);
           char offset[32];
-          snprintf(offset, sizeof offset, "%u",
-                   (unsigned)w.records[n].offset);
+          snprintf(offset, sizeof offset, "%u", (unsigned)w.records[n].offset);
           CHECK(rc == STRATAKV_CORRUPT);
           CHECK(strstr(fixture_err.message, want) != NULL);
           CHECK(strstr(fixture_err.message, offset) != NULL);
