@@ -26,6 +26,9 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 OPT ?= -O2 -g
 WERROR ?=
+# V=1 shows the commands.
+Q := $(if $(filter-out 0,$(V)),,@)
+SAY := $(if $(filter-out 0,$(V)),@:,@echo)
 
 # What `make test` and its relatives pass on.
 MATCH ?= *
@@ -105,7 +108,8 @@ bench-deps:
 define flavour
 $(1)/obj/%.o: %.c $(1)/obj/flags | $(DEPS)
 	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $(2) -MMD -MP -c -o $$@ $$<
+	$$(SAY) '  cc $$@'
+	$$(Q)$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $(2) -MMD -MP -c -o $$@ $$<
 
 $(1)/obj/flags: FORCE | $(DEPS)
 	@mkdir -p $$(@D)
@@ -114,15 +118,18 @@ $(1)/obj/flags: FORCE | $(DEPS)
 
 $(1)/libstratakv.a: $(ENGINE:%.c=$(1)/obj/%.o)
 	@rm -f $$@
-	$$(AR) rcs $$@ $$^
+	$$(SAY) '  ar $$@'
+	$$(Q)$$(AR) rcs $$@ $$^
 
 $(1)/libstratakv.so: $(ENGINE:%.c=$(1)/obj/%.o) build/lib.map
-	$$(CC) -shared $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ \
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) -shared $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ \
 	  $$(filter %.o,$$^) -Wl,-soname,libstratakv.so \
 	  -Wl,--version-script=build/lib.map $$(CODECS)
 
 $(1)/stratakvd: $(HTTPD:%.c=$(1)/obj/%.o) $(1)/libstratakv.a
-	$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
 	  -lmicrohttpd -ljansson
 
 -include $$(patsubst %.c,$(1)/obj/%.d,$(ENGINE) $(EXT) $(HTTPD) \
@@ -136,12 +143,14 @@ $(call flavour,$(1),-DSKV_TEST $(2))
 
 $(1)/stratakv.so: $(ENGINE:%.c=$(1)/obj/%.o) $(EXT:%.c=$(1)/obj/%.o) \
   $(C_HELPERS:%.c=$(1)/obj/%.o) build/test.map
-	$$(CC) -shared $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ \
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) -shared $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ \
 	  $$(filter %.o,$$^) -Wl,--version-script=build/test.map $$(CODECS)
 
 $(1)/c/%: $(1)/obj/test/c/%.o $(1)/libstratakv.a
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS)
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS)
 
 .SECONDARY: $(C_TESTS:%.c=$(1)/obj/%.o)
 .PHONY: all-$(1)
@@ -163,7 +172,8 @@ $(eval $(call test_flavour,build/tsan,$(TSAN_FLAGS)))
 
 build/stratakv.so: $(ENGINE:%.c=build/obj/%.o) $(EXT:%.c=build/obj/%.o) \
   build/ext.map
-	$(CC) -shared $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) \
+	$(SAY) '  ld $@'
+	$(Q)$(CC) -shared $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) \
 	  -Wl,--version-script=build/ext.map $(CODECS)
 
 # Who may be seen from outside. `local: *` is also what lets Debian's
@@ -230,7 +240,8 @@ BENCH_COMMON := $(addprefix build/bench/obj/,bench.o bench_util.o)
 
 build/bench/obj/%.o: test/bench/%.c build/obj/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(SAY) '  cc $@'
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 -include $(wildcard build/bench/obj/*.d)
 build/bench/obj/engine_rocksdb.o: CPPFLAGS_ALL += \
   -DBENCH_ROCKSDB_VERSION='"$(shell dpkg-query -W -f '$${Version}' \
@@ -238,11 +249,13 @@ build/bench/obj/engine_rocksdb.o: CPPFLAGS_ALL += \
 
 $(BENCH_ENGINES:%=build/bench/bench-%): build/bench/bench-%: \
   build/bench/obj/engine_%.o $(BENCH_COMMON) build/libstratakv.a
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) \
+	$(SAY) '  ld $@'
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) \
 	  $(BENCH_LIBS_$*) -lm
 build/bench/raw build/bench/seed build/bench/pause: build/bench/%: \
   build/bench/obj/%.o build/bench/obj/bench_util.o build/libstratakv.a
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(CODECS) -lm
+	$(SAY) '  ld $@'
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(CODECS) -lm
 
 .PHONY: bench bench-seed bench-large bench-pause
 bench: bench-deps | release
@@ -275,7 +288,7 @@ help:
 	@echo 'make run         the main job on real data; INPUT=file, dpkg status format'
 	@echo 'make serve       the daemon; STORE=directory ARGS="--listen 127.0.0.1:8080"'
 	@echo 'make test        all tests; MATCH="wal*" PERM=default|tiny|nommap|nobackground'
-	@echo '                 SEED=7 JOBS=2 WERROR=1'
+	@echo '                 SEED=7 JOBS=2 WERROR=1 CC=clang V=1'
 	@echo 'make asan, tsan  the suite under the sanitizers'
 	@echo 'make lint        layers, symbols, headers, files, format; prints the figures'
 	@echo 'make format      clang-format'

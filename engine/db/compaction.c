@@ -57,26 +57,9 @@ static int compact_build(void *arg, const skv_version *version, skv_buf *edit,
   return rc;
 }
 
-/* Moving a segment down: removed and added under the same number. */
-static int compact_move_build(void *arg, const skv_version *version,
-                              skv_buf *edit, skv_err *err) {
-  compact_turn *turn = arg;
-  for (size_t i = 0; i < turn->plan->count; i++) {
-    skv_segref *ref = turn->plan->inputs[i];
-    if (!compact_still_there(version, ref))
-      return SKV_ERROR(err, STRATAKV_BUSY, "compaction inputs changed");
-    skv_edit_remove(edit, ref->number);
-    skv_edit_seg(edit, ref->number, turn->plan->level, 0, ref->ingest_lsn,
-                 &ref->meta, ref->trim);
-  }
-  return STRATAKV_OK;
-}
-
 static int compact_slice(skv_db *db, const skv_version *version,
                          skv_plan *plan, skv_err *err) {
   compact_turn turn = {.db = db, .plan = plan};
-  if (plan->move)
-    return skv_head_edit(db, compact_move_build, &turn, err);
   skv_job job;
   bool done;
   skv_job_init(db, &job);

@@ -6,7 +6,8 @@
  */
 #include "engine/db/db.h"
 
-#define WORK_RETRY_NS 20000000u /* another process holds FLUSH or COMPACT */
+#define WORK_RETRY_NS 20000000u /* another process holds FLUSH or COMPACT; */
+#define WORK_RETRY_MAX_NS UINT64_C(5000000000) /* doubled while it fails */
 #define SYNCER_TICK_NS 20000000u
 #define SYNCER_REST_NS UINT64_C(3600000000000)
 
@@ -63,46 +64,62 @@ static uint64_t work_wants_log(skv_db *db) {
   return used > size / 4 ? skv_next_log_size(db, size) : 0;
 }
 
+/* What a round met: something to try again soon, or something broken. */
+#define WORK_DONE 0
+#define WORK_BLOCKED 1
+#define WORK_FAILED 2
+
 /* One round: true if there may be more at once. */
-static bool work_round(skv_db *db, bool *blocked) {
+static bool work_round(skv_db *db, int *met) {
   bool flushed = false, compacted = false;
-  *blocked = false;
+  *met = WORK_DONE;
   if (skv_load(&db->shared->fence)) return false;
   if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
-  if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *blocked = true;
+  if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *met = WORK_FAILED;
   if (flushed) skv_gc(db, NULL);
   uint64_t wanted = work_wants_log(db);
   if (wanted > 0) work_prepare_log(db, wanted);
   int rc = skv_compact_step(db, false, &compacted, NULL);
-  if (rc != STRATAKV_OK) *blocked = true;
   skv_state *state = skv_state_ref(db);
-  if (state->log_count > 1 && !flushed) *blocked = true;
+  bool behind = state->log_count > 1 && !flushed;
   skv_state_unref(state);
+  if (rc != STRATAKV_OK && rc != STRATAKV_BUSY) *met = WORK_FAILED;
+  if (*met == WORK_DONE && (rc == STRATAKV_BUSY || behind)) *met = WORK_BLOCKED;
   return flushed || compacted;
+}
+
+/* How long to wait after a round, UINT64_MAX: until asked. A full disk or a
+ * damaged file is not tried again at once: each try costs what it wrote. */
+static uint64_t work_pause(int met, uint64_t before) {
+  if (met == WORK_DONE) return UINT64_MAX;
+  if (met == WORK_BLOCKED || before == UINT64_MAX) return WORK_RETRY_NS;
+  return before * 2 < WORK_RETRY_MAX_NS ? before * 2 : WORK_RETRY_MAX_NS;
 }
 
 static void *work_main(void *arg) {
   skv_db *db = arg;
   skv_gc(db, NULL);
   uint64_t seen = UINT64_MAX; /* look once: the last user may have left work */
-  bool blocked = false;
+  uint64_t pause = UINT64_MAX;
+  int met = WORK_DONE;
   skv_mutex_lock(&db->work_mutex);
   while (!db->stopping) {
-    if (db->work_asked == seen) {
-      if (blocked)
-        skv_cond_wait_for(&db->work_cond, &db->work_mutex, WORK_RETRY_NS);
+    if (db->work_asked == seen || met == WORK_FAILED) {
+      if (pause != UINT64_MAX)
+        skv_cond_wait_for(&db->work_cond, &db->work_mutex, pause);
       else
         skv_cond_wait(&db->work_cond, &db->work_mutex);
       if (db->stopping) break;
     }
     seen = db->work_asked;
     skv_mutex_unlock(&db->work_mutex);
-    while (work_round(db, &blocked)) {
+    while (work_round(db, &met)) {
       skv_mutex_lock(&db->work_mutex);
       bool stopping = db->stopping;
       skv_mutex_unlock(&db->work_mutex);
       if (stopping) break;
     }
+    pause = work_pause(met, pause);
     skv_mutex_lock(&db->work_mutex);
   }
   skv_mutex_unlock(&db->work_mutex);
@@ -111,14 +128,15 @@ static void *work_main(void *arg) {
 
 /* background=off: in the commit that needs it, without leadership. */
 void skv_work_inline(skv_db *db) {
-  bool blocked, more = true;
+  bool more = true;
+  int met;
   if (db->is_private || db->options.background) return;
   skv_mutex_lock(&db->work_mutex);
   bool asked = db->work_asked != db->progress_asked;
   db->progress_asked = db->work_asked;
   skv_mutex_unlock(&db->work_mutex);
   for (int i = 0; asked && more && i < 100; i++)
-    more = work_round(db, &blocked);
+    more = work_round(db, &met);
 }
 
 /* ---- The syncer -------------------------------------------------------- */

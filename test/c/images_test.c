@@ -25,6 +25,7 @@ static struct {
   unsigned safe;                /* commits that a power cut must keep */
   uint64_t last_lsn;            /* greatest acknowledged */
   int sync;
+  bool closing; /* what was not synced may be by now */
   uint32_t next_value;
 } work;
 
@@ -211,7 +212,7 @@ static void take(int kind) {
       kind == KIND_DEATH || work.sync == STRATAKV_SYNC_FULL ? work.last_lsn : 0;
   p->again = skv_prng_below(&rng, 12) == 0;
   p->cut = kind == KIND_DEATH && !p->again && work.safe < work.acked &&
-           skv_prng_below(&rng, 4) == 0;
+           !work.closing && skv_prng_below(&rng, 4) == 0;
   p->image = kind == KIND_DEATH
                  ? fixture_take(fixture_tap.env)
                  : fixture_cut(kind == KIND_RANDOM ? &rng : NULL);
@@ -302,7 +303,9 @@ static void work_step(skv_env *env) {
     OK(stratakv_compact(store, NULL, NULL, &fixture_err));
     work.safe = work.acked;
   } else {
+    work.closing = true;
     OK(stratakv_close(store, &fixture_err));
+    work.closing = false;
     work.safe = work.acked;
     work_open(env);
   }
@@ -326,6 +329,7 @@ static void run(uint64_t seed, int sync, unsigned stride) {
   for (int i = 0; i < OPERATIONS; i++) work_step(env);
   OK(fixture_scan(store, table.id, rows, KEYS));
   CHECK(judge_rows(rows, work.acked, work.acked) >= 0);
+  work.closing = true;
   OK(stratakv_close(store, &fixture_err));
   judge_all();
   fixture_tap_forget();

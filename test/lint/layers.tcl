@@ -51,7 +51,7 @@ foreach path [c_files] {
 
 # Pure functions of the C library and the compiler's own: for every layer.
 set pure {
-  mem* __mem* str* __str* snprintf vsnprintf __snprintf_chk __vsnprintf_chk
+  mem* bcmp __mem* str* __str* snprintf vsnprintf __snprintf_chk __vsnprintf_chk
   qsort bsearch abs labs __stack_chk_fail __assert_fail abort
   __isoc99_sscanf log log2 exp pow sqrt ceil floor fmod isalnum
   __ctype_* tolower toupper __errno_location _GLOBAL_OFFSET_TABLE_
