@@ -159,8 +159,11 @@ all-$(1): $(1)/stratakv.so $(1)/stratakvd \
 endef
 
 SANITIZE := -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-ASAN_FLAGS := $(SANITIZE) -fsanitize=address,undefined \
-  $(if $(findstring clang,$(CC)),-shared-libasan)
+ASAN_FLAGS := $(SANITIZE) -fsanitize=address,undefined
+ifneq ($(findstring clang,$(CC)),)
+ASAN_FLAGS += -shared-libasan -Wl,-rpath,$(dir $(shell $(CC) \
+  -print-file-name=libclang_rt.asan-x86_64.so)) -Wno-unused-command-line-argument
+endif
 # gcc's thread sanitizer does not model fences, and says so.
 TSAN_FLAGS := $(SANITIZE) -fsanitize=thread \
   $(if $(findstring clang,$(CC)),,-Wno-tsan)

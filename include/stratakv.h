@@ -58,8 +58,8 @@ extern "C" {
 #define STRATAKV_AUTH 23       /* OWNERS or the path rules refuse */
 #define STRATAKV_NOTADB 26     /* foreign bytes, or a newer format */
 #define STRATAKV_CONSTRAINT_CHECK 275 /* a batch condition does not hold */
-#define STRATAKV_BUSY_SNAPSHOT 517 /* conflict: run the transaction again */
-#define STRATAKV_IOERR_FSYNC 1034  /* a sync failed: outcome unknown, fenced */
+#define STRATAKV_BUSY_SNAPSHOT 517    /* conflict: run the transaction again */
+#define STRATAKV_IOERR_FSYNC 1034 /* a sync failed: outcome unknown, fenced */
 
 /* What went wrong, in words for a person. Owned by the caller. */
 typedef struct stratakv_error {
@@ -69,10 +69,10 @@ typedef struct stratakv_error {
 
 /* ---- Limits ------------------------------------------------------------ */
 
-#define STRATAKV_MAX_KEY 65535u              /* bytes of one key */
+#define STRATAKV_MAX_KEY 65535u                  /* bytes of one key */
 #define STRATAKV_MAX_VALUE (1024u * 1024 * 1024) /* bytes of one value */
-#define STRATAKV_MAX_TABLES 65535u           /* tables of one store */
-#define STRATAKV_MAX_TABLE_NAME 64u          /* bytes of a table's name */
+#define STRATAKV_MAX_TABLES 65535u               /* tables of one store */
+#define STRATAKV_MAX_TABLE_NAME 64u              /* bytes of a table's name */
 
 /* ---- Opening ----------------------------------------------------------- */
 
@@ -99,9 +99,9 @@ typedef struct stratakv_store stratakv_store;
  * the first handle's wish wins, the others' are shown by stratakv_stats.
  */
 typedef struct stratakv_options {
-  int create;       /* 1: create a missing store (default 0) */
-  int read_only;    /* 1: no write through this handle (default 0) */
-  int sync;         /* STRATAKV_SYNC_*, this handle's (default FULL) */
+  int create;               /* 1: create a missing store (default 0) */
+  int read_only;            /* 1: no write through this handle (default 0) */
+  int sync;                 /* STRATAKV_SYNC_*, this handle's (default FULL) */
   uint32_t busy_timeout_ms; /* 0..600000, this handle's (default 5000) */
   uint64_t memory;  /* process: bytes of anonymous memory for indexes, caches
                        and buffers, 4 MiB..64 GiB (default 32 MiB) */
@@ -222,8 +222,8 @@ STRATAKV_API void stratakv_value_clear(stratakv_value *value);
  * state. NOTFOUND if it is not there. value may be NULL: existence only.
  */
 STRATAKV_API int stratakv_get(stratakv_store *store,
-                              const stratakv_snapshot *snapshot,
-                              uint32_t table, const void *key, size_t key_len,
+                              const stratakv_snapshot *snapshot, uint32_t table,
+                              const void *key, size_t key_len,
                               stratakv_error *err, stratakv_value *value);
 
 /* ---- Writing ----------------------------------------------------------- */
@@ -301,8 +301,8 @@ STRATAKV_API int stratakv_begin(stratakv_store *store, stratakv_error *err,
  * transaction is prepared, this undoes the prepare first. */
 STRATAKV_API int stratakv_txn_put(stratakv_txn *txn, uint32_t table,
                                   const void *key, size_t key_len,
-                                  const void *value, size_t value_len,
-                                  int saw, stratakv_error *err);
+                                  const void *value, size_t value_len, int saw,
+                                  stratakv_error *err);
 STRATAKV_API int stratakv_txn_delete(stratakv_txn *txn, uint32_t table,
                                      const void *key, size_t key_len, int saw,
                                      stratakv_error *err);
@@ -369,9 +369,9 @@ typedef struct stratakv_cursor stratakv_cursor;
 typedef struct stratakv_range {
   const void *start; /* first key, inclusive; NULL: from the first */
   size_t start_len;
-  const void *end;   /* end, exclusive; NULL: to the last */
+  const void *end; /* end, exclusive; NULL: to the last */
   size_t end_len;
-  int keys_only;     /* 1: values are not read; cursor_value gives size 0 */
+  int keys_only; /* 1: values are not read; cursor_value gives size 0 */
   int (*poll)(void *poll_arg); /* NULL, or called every 1,000 entries skipped
                        inside one call; not 0 ends the call with INTERRUPT */
   void *poll_arg;

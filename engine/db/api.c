@@ -12,7 +12,8 @@ int skv_handle_check(const stratakv_store *store, skv_err *err) {
   if (store->fork_generation == skv_fork_generation()) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_MISUSE,
                    "this connection was opened by pid %u and carried across "
-                   "fork()", store->pid);
+                   "fork()",
+                   store->pid);
 }
 
 int skv_handle_check_write(const stratakv_store *store, skv_err *err) {
@@ -25,8 +26,7 @@ int skv_check_key(uint32_t table, const void *key, size_t key_len,
                   skv_err *err) {
   if (table == 0 || table > STRATAKV_MAX_TABLES)
     return SKV_ERROR(err, STRATAKV_ERROR, "%u is no table", table);
-  if (!key && key_len > 0)
-    return SKV_ERROR(err, STRATAKV_ERROR, "key is NULL");
+  if (!key && key_len > 0) return SKV_ERROR(err, STRATAKV_ERROR, "key is NULL");
   if (key_len > STRATAKV_MAX_KEY)
     return SKV_ERROR(err, STRATAKV_TOOBIG, "key is %zu bytes, the limit is %u",
                      key_len, STRATAKV_MAX_KEY);
@@ -48,8 +48,7 @@ skv_slice skv_make_key(skv_buf *buf, uint32_t table, skv_slice user_key) {
   if (!p) return skv_slice_of(NULL, 0);
   p[0] = (uint8_t)(table >> 8);
   p[1] = (uint8_t)table;
-  if (user_key.size)
-    memcpy(p + SKV_TABLE_PREFIX, user_key.data, user_key.size);
+  if (user_key.size) memcpy(p + SKV_TABLE_PREFIX, user_key.data, user_key.size);
   buf->size += SKV_TABLE_PREFIX + user_key.size;
   return skv_buf_bytes(buf);
 }
@@ -100,13 +99,13 @@ static int options_check(const stratakv_options *o, skv_err *err) {
       o->wal_size % 4096 != 0)
     return SKV_ERROR(err, STRATAKV_ERROR,
                      "option wal_size must be 64K to 1G and a multiple of "
-                     "4096, not %llu", (unsigned long long)o->wal_size);
+                     "4096, not %llu",
+                     (unsigned long long)o->wal_size);
   return STRATAKV_OK;
 }
 
-int skv_open_in(skv_env *env, const char *path,
-                const stratakv_options *options, skv_err *err,
-                stratakv_store **out) {
+int skv_open_in(skv_env *env, const char *path, const stratakv_options *options,
+                skv_err *err, stratakv_store **out) {
   stratakv_options defaults;
   int rc = STRATAKV_OK;
   *out = NULL;
@@ -208,8 +207,7 @@ static int table_match(const stratakv_table_info *have, table_turn *turn) {
 static int table_build(void *arg, const skv_version *version, skv_buf *edit,
                        skv_err *err) {
   table_turn *turn = arg;
-  const stratakv_table_info *have =
-      skv_version_table(version, turn->info.name);
+  const stratakv_table_info *have = skv_version_table(version, turn->info.name);
   if (have) return table_match(have, turn);
   uint32_t id = 1;
   if (version->table_count > 0)

@@ -14,8 +14,8 @@
 
 void skv_db_next_name(void *arg, skv_name *out) {
   skv_db *db = arg;
-  uint64_t n = atomic_fetch_add_explicit(&db->tmp_count, 1,
-                                         memory_order_relaxed);
+  uint64_t n =
+      atomic_fetch_add_explicit(&db->tmp_count, 1, memory_order_relaxed);
   *out = (skv_name){SKV_NAME_TMP, n, db->slot, db->incarnation};
 }
 
@@ -168,8 +168,7 @@ static int attach_locked(skv_db *db, bool create, uint64_t deadline,
 }
 
 int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
-  uint64_t deadline =
-      db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
+  uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
   int rc = skv_store_lock_open(db->store, !db->options.read_only, err);
   /* No LOCK, or not writable: nobody can be using it through this medium. */
   if (rc != STRATAKV_OK)

@@ -13,11 +13,11 @@ typedef struct batch_condition {
 } batch_condition;
 
 struct stratakv_batch {
-  int rc;          /* sticky */
+  int rc; /* sticky */
   skv_err err;
   skv_buf entries; /* engine/wal/batch.h */
   uint64_t count;
-  skv_buf keys;    /* of the conditions */
+  skv_buf keys;       /* of the conditions */
   skv_buf conditions; /* array of batch_condition */
 };
 
@@ -71,10 +71,10 @@ int stratakv_batch_require(stratakv_batch *batch, uint32_t table,
   if (!batch) return STRATAKV_MISUSE;
   if (batch->rc != STRATAKV_OK) return batch->rc;
   batch->rc = skv_check_key(table, key, key_len, &batch->err);
-  if (batch->rc == STRATAKV_OK && (condition < STRATAKV_IF_ABSENT ||
-                                   condition > STRATAKV_IF_VERSION))
-    batch->rc = SKV_ERROR(&batch->err, STRATAKV_ERROR, "%d is no condition",
-                          condition);
+  if (batch->rc == STRATAKV_OK &&
+      (condition < STRATAKV_IF_ABSENT || condition > STRATAKV_IF_VERSION))
+    batch->rc =
+        SKV_ERROR(&batch->err, STRATAKV_ERROR, "%d is no condition", condition);
   if (batch->rc != STRATAKV_OK) return batch->rc;
   batch_condition c = {batch->keys.size, SKV_TABLE_PREFIX + key_len, condition,
                        version};
@@ -104,12 +104,10 @@ static int batch_check(skv_commit *commit, skv_db *db, skv_err *err) {
     batch_condition c;
     skv_found found = {0};
     memcpy(&c, batch->conditions.data + i * sizeof c, sizeof c);
-    rc = skv_view_get(&view,
-                      skv_slice_of(batch->keys.data + c.offset, c.size), 0,
-                      err, &found);
+    rc = skv_view_get(&view, skv_slice_of(batch->keys.data + c.offset, c.size),
+                      0, err, &found);
     bool present = found.found && found.entry.kind != SKV_KIND_DELETE;
-    if (rc == STRATAKV_OK &&
-        !condition_holds(&c, present, found.entry.lsn)) {
+    if (rc == STRATAKV_OK && !condition_holds(&c, present, found.entry.lsn)) {
       commit->result->failed = (uint32_t)i;
       commit->result->version = present ? found.entry.lsn : 0;
       rc = SKV_ERROR(err, STRATAKV_CONSTRAINT_CHECK,
@@ -178,9 +176,9 @@ static void write_alone(stratakv_store *store, stratakv_batch *batch,
   commit->rc = batch->rc;
   commit->err = batch->err;
   if (batch->rc == STRATAKV_OK)
-    commit->rc = write_large(store, skv_buf_bytes(&batch->entries),
-                             batch->conditions.size > 0, &commit->err,
-                             &commit->lsn);
+    commit->rc =
+        write_large(store, skv_buf_bytes(&batch->entries),
+                    batch->conditions.size > 0, &commit->err, &commit->lsn);
 }
 
 int stratakv_write(stratakv_store *store, stratakv_batch *const *batches,

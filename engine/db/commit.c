@@ -54,8 +54,8 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
   uint64_t offset = place.offset;
   skv_wal_encode(record, type, payload.size, skv_load(&db->shared->durable),
                  skv_load(&db->shared->epoch), &place);
-  int rc = skv_log_write(db->active->log, offset, record, space, now_synced,
-                         err);
+  int rc =
+      skv_log_write(db->active->log, offset, record, space, now_synced, err);
   if (rc != STRATAKV_OK) return rc;
   db->place = place;
   db->last_type = type;
@@ -113,16 +113,18 @@ bool skv_stall_now(skv_db *db) {
   return stall_level(db, &runs, &logs) == 2;
 }
 
-static int stall_busy(skv_db *db, size_t runs, size_t logs,
-                      uint32_t timeout_ms, skv_err *err) {
+static int stall_busy(skv_db *db, size_t runs, size_t logs, uint32_t timeout_ms,
+                      skv_err *err) {
   atomic_fetch_add(&db->counters.busy, 1);
   if (logs >= SKV_MAX_UNFLUSHED)
     return SKV_ERROR(err, STRATAKV_BUSY,
                      "write stall: %zu unflushed logs, flush is behind; "
-                     "waited %u ms", logs, timeout_ms);
+                     "waited %u ms",
+                     logs, timeout_ms);
   return SKV_ERROR(err, STRATAKV_BUSY,
                    "write stall: %zu runs at level 0, compaction is behind; "
-                   "waited %u ms", runs, timeout_ms);
+                   "waited %u ms",
+                   runs, timeout_ms);
 }
 
 int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
@@ -151,8 +153,7 @@ int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
     skv_work_ask(db);
     if (!db->has_worker) skv_work_inline(db);
   }
-  atomic_fetch_add(&db->counters.stall_ns,
-                   db->env->now(db->env) - begin);
+  atomic_fetch_add(&db->counters.stall_ns, db->env->now(db->env) - begin);
   return rc;
 }
 
@@ -162,8 +163,8 @@ static void commit_append_one(skv_db *db, skv_commit *commit, bool synced) {
   commit->rc = STRATAKV_OK;
   if (commit->check) commit->rc = commit->check(commit, db, &commit->err);
   if (commit->rc != STRATAKV_OK || commit->batch.size == 0) return;
-  commit->rc = skv_append_room(db, commit->batch.size, commit->entries,
-                               &commit->err);
+  commit->rc =
+      skv_append_room(db, commit->batch.size, commit->entries, &commit->err);
   if (commit->rc == STRATAKV_OK)
     commit->rc = skv_append(db, commit->type, commit->batch, commit->entries,
                             synced, &commit->err, &commit->lsn);
@@ -260,8 +261,7 @@ static void commit_gather(skv_db *db, uint64_t deadline) {
 }
 
 /* Take everything queued at this moment. */
-static skv_commit *commit_take(skv_db *db, bool can_commit,
-                               uint64_t deadline) {
+static skv_commit *commit_take(skv_db *db, bool can_commit, uint64_t deadline) {
   skv_mutex_lock(&db->commit_mutex);
   if (can_commit && db->queue && db->queue->sync == STRATAKV_SYNC_FULL)
     commit_gather(db, deadline);
@@ -312,8 +312,7 @@ static void commit_lead(skv_db *db, skv_commit *list, size_t count,
                         uint64_t deadline, uint32_t timeout_ms) {
   skv_err err;
   int rc = skv_stall_wait(db, deadline, timeout_ms, &err);
-  if (rc == STRATAKV_OK)
-    rc = skv_write_acquire(db, deadline, timeout_ms, &err);
+  if (rc == STRATAKV_OK) rc = skv_write_acquire(db, deadline, timeout_ms, &err);
   if (rc == STRATAKV_BUSY) {
     commit_give_up(db, list, count, &err);
     return;
@@ -356,15 +355,15 @@ static void commit_timed_out(skv_commit *list, size_t count,
   for (size_t i = 0; i < count; i++)
     list[i].rc = SKV_ERROR(&list[i].err, STRATAKV_BUSY,
                            "waited %u ms for a transaction of this process "
-                           "that is being committed", timeout_ms);
+                           "that is being committed",
+                           timeout_ms);
 }
 
 /* A list is taken as a whole, so its last commit is done last. */
 void skv_commit_run(skv_db *db, skv_commit *list, size_t count,
                     uint32_t timeout_ms) {
   if (count == 0) return;
-  uint64_t deadline =
-      db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
+  uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
   skv_commit *last = &list[count - 1];
   skv_mutex_lock(&db->commit_mutex);
   commit_enqueue(db, list, count);
@@ -394,8 +393,7 @@ void skv_commit_run(skv_db *db, skv_commit *list, size_t count,
 /* ---- Leadership alone -------------------------------------------------- */
 
 int skv_lead_begin(skv_db *db, uint32_t timeout_ms, skv_err *err) {
-  uint64_t deadline =
-      db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
+  uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
   skv_mutex_lock(&db->commit_mutex);
   while (db->leading) {
     uint64_t now = db->env->now(db->env);
@@ -404,7 +402,8 @@ int skv_lead_begin(skv_db *db, uint32_t timeout_ms, skv_err *err) {
       atomic_fetch_add(&db->counters.busy, 1);
       return SKV_ERROR(err, STRATAKV_BUSY,
                        "waited %u ms for a transaction of this process that "
-                       "is being committed", timeout_ms);
+                       "is being committed",
+                       timeout_ms);
     }
     skv_cond_wait_for(&db->lead_cond, &db->commit_mutex, deadline - now);
   }

@@ -57,8 +57,8 @@ static int compact_build(void *arg, const skv_version *version, skv_buf *edit,
   return rc;
 }
 
-static int compact_slice(skv_db *db, const skv_version *version,
-                         skv_plan *plan, skv_err *err) {
+static int compact_slice(skv_db *db, const skv_version *version, skv_plan *plan,
+                         skv_err *err) {
   compact_turn turn = {.db = db, .plan = plan};
   skv_job job;
   bool done;
@@ -83,11 +83,10 @@ static int compact_slice(skv_db *db, const skv_version *version,
 
 void skv_picker_limits_of(const skv_db *db, const skv_version *version,
                           skv_picker_limits *limits) {
-  *limits = (skv_picker_limits){
-      .level0_runs = 4,
-      .level1_bytes = 64u << 20,
-      .fanout = 8,
-      .unflushed = version->wals[0].start};
+  *limits = (skv_picker_limits){.level0_runs = 4,
+                                .level1_bytes = 64u << 20,
+                                .fanout = 8,
+                                .unflushed = version->wals[0].start};
   if (db->options.wal_size < (64u << 20))
     limits->level1_bytes = db->options.wal_size * 2;
 }

@@ -16,8 +16,8 @@ struct stratakv_cursor {
   skv_iter *it;
   bool valid;
   bool keys_only;
-  skv_buf start, end;   /* internal keys; end exclusive */
-  skv_buf scratch;      /* key to seek */
+  skv_buf start, end; /* internal keys; end exclusive */
+  skv_buf scratch;    /* key to seek */
   int (*poll)(void *arg);
   void *poll_arg;
 };
@@ -121,8 +121,7 @@ int stratakv_cursor_open(stratakv_store *store,
 /* ---- Moving ------------------------------------------------------------ */
 
 static bool cursor_in_range(const stratakv_cursor *c, bool forward) {
-  if (forward)
-    return skv_compare(c->it->entry.key, skv_buf_bytes(&c->end)) < 0;
+  if (forward) return skv_compare(c->it->entry.key, skv_buf_bytes(&c->end)) < 0;
   return skv_compare(c->it->entry.key, skv_buf_bytes(&c->start)) >= 0;
 }
 

@@ -23,17 +23,18 @@
 #include "engine/tree/version.h"
 #include "engine/util/alloc.h"
 
-#define SKV_MAX_UNFLUSHED 4     /* sealed logs before writers wait */
-#define SKV_SLOW_RUNS 12        /* level-0 runs before writers are slowed */
-#define SKV_STOP_RUNS 24        /* level-0 runs before writers wait */
-#define SKV_FIRST_WAL (4u << 20) /* a store's first log, and one after recovery:
+#define SKV_MAX_UNFLUSHED 4 /* sealed logs before writers wait */
+#define SKV_SLOW_RUNS 12    /* level-0 runs before writers are slowed */
+#define SKV_STOP_RUNS 24    /* level-0 runs before writers wait */
+#define SKV_FIRST_WAL                                                          \
+  (4u << 20)                /* a store's first log, and one after recovery:
                                    small, so that opening is fast */
-#define SKV_LOG_RESERVE 128     /* kept free for ABORT and SEAL (L5) */
-#define SKV_SYNC_BYTES (1u << 20)       /* `normal` syncs this often, */
-#define SKV_SYNC_NS 100000000u          /* and this often */
-#define SKV_WRITEBACK_BYTES (4u << 20)  /* P16 */
-#define SKV_KEEP_NS 50000000u   /* a kept WRITE lapses after this idle time */
-#define SKV_YIELD_NS 10000000u  /* P14 */
+#define SKV_LOG_RESERVE 128 /* kept free for ABORT and SEAL (L5) */
+#define SKV_SYNC_BYTES (1u << 20)      /* `normal` syncs this often, */
+#define SKV_SYNC_NS 100000000u         /* and this often */
+#define SKV_WRITEBACK_BYTES (4u << 20) /* P16 */
+#define SKV_KEEP_NS 50000000u    /* a kept WRITE lapses after this idle time */
+#define SKV_YIELD_NS 10000000u   /* P14 */
 #define SKV_GRACE_NS 2000000000u /* a forgotten prepare is undone after this */
 #define SKV_DISK_RESERVE (16u << 20) /* free bytes that only deletes may use */
 
@@ -46,8 +47,8 @@ typedef struct skv_memlog {
   skv_db *db;
   struct skv_memlog *next; /* db->logs, under state_mutex */
   uint64_t number;
-  uint64_t start;          /* LSN of its first record */
-  _Atomic uint64_t end;    /* LSN where it ends; 0 while active */
+  uint64_t start;       /* LSN of its first record */
+  _Atomic uint64_t end; /* LSN where it ends; 0 while active */
   skv_log *log;
   skv_mem *mem;
   skv_wal_header header;
@@ -90,8 +91,8 @@ struct skv_db {
   uint8_t store_id[16];
   uint32_t block_size;    /* of new segments */
   uint64_t segment_bytes; /* aimed at in new segments */
-  bool is_private; /* read-only replay of an unattached store (P7) */
-  bool env_owned;  /* a :memory: store: the environment goes with it */
+  bool is_private;        /* read-only replay of an unattached store (P7) */
+  bool env_owned;         /* a :memory: store: the environment goes with it */
 
   /* registry.c */
   skv_db *registry_next;
@@ -119,24 +120,24 @@ struct skv_db {
 
   /* commit.c, under commit_mutex */
   skv_mutex commit_mutex;
-  bool leading;            /* someone has leadership */
-  skv_cond lead_cond;      /* it was given back */
+  bool leading;       /* someone has leadership */
+  skv_cond lead_cond; /* it was given back */
   skv_commit *queue, **queue_end;
-  size_t queued;           /* commits in it */
-  size_t last_group;       /* commits in the group before */
-  bool gathering;          /* a leader waits on gather_cond for more */
+  size_t queued;     /* commits in it */
+  size_t last_group; /* commits in the group before */
+  bool gathering;    /* a leader waits on gather_cond for more */
   skv_cond gather_cond;
-  void *prepared;          /* the prepared transaction, if it leads */
+  void *prepared; /* the prepared transaction, if it leads */
 
   /* commit.c, write_lock.c: of the leader */
-  bool write_held;         /* WRITE is locked by this process */
-  uint64_t write_used;     /* env->now when commits were last seen to grow, */
-  uint64_t write_commits;  /* and their number then (worker.c) */
-  skv_memlog *active;      /* log being written, one reference */
-  skv_wal_place place;     /* where the next record goes */
-  uint8_t last_type;       /* of the record before it; 0: none */
-  uint64_t written_back;   /* offset up to which write-back was started */
-  skv_buf record;          /* scratch */
+  bool write_held;        /* WRITE is locked by this process */
+  uint64_t write_used;    /* env->now when commits were last seen to grow, */
+  uint64_t write_commits; /* and their number then (worker.c) */
+  skv_memlog *active;     /* log being written, one reference */
+  skv_wal_place place;    /* where the next record goes */
+  uint8_t last_type;      /* of the record before it; 0: none */
+  uint64_t written_back;  /* offset up to which write-back was started */
+  skv_buf record;         /* scratch */
 
   /* worker.c */
   skv_mutex work_mutex;
@@ -148,7 +149,7 @@ struct skv_db {
   bool stopping;
   bool has_worker, has_syncer;
   skv_thread worker, syncer;
-  skv_log *next_log;       /* prepared for the next rotation, work_mutex */
+  skv_log *next_log; /* prepared for the next rotation, work_mutex */
   skv_name next_log_name;
   _Atomic uint32_t syncer_idle;
   _Atomic int sync_mode;   /* strictest of NORMAL and OFF that was asked for */
@@ -214,9 +215,9 @@ void skv_pin_update(skv_db *db); /* P1; state_mutex held */
 
 /* ---- read.c ------------------------------------------------------------ */
 typedef struct skv_found {
-  bool found;       /* an entry exists (perhaps a tombstone) */
+  bool found; /* an entry exists (perhaps a tombstone) */
   skv_entry entry;
-  skv_seg_pin pin;  /* keeps it; skv_found_release */
+  skv_seg_pin pin; /* keeps it; skv_found_release */
 } skv_found;
 /* Newest entry of an internal key in the view. min_lsn: sources that hold
  * nothing at or above it may be skipped (0: none). */
@@ -250,15 +251,15 @@ int skv_write_fenced(skv_db *db, skv_err *err);
 /* ---- commit.c ---------------------------------------------------------- */
 /* One commit in the queue; on its caller's stack. */
 struct skv_commit {
-  skv_slice batch;     /* entries */
-  uint64_t entries;    /* their number, about */
-  uint8_t type;        /* SKV_RECORD_COMMIT; others take leadership alone */
-  int sync;            /* STRATAKV_SYNC_* */
+  skv_slice batch;  /* entries */
+  uint64_t entries; /* their number, about */
+  uint8_t type;     /* SKV_RECORD_COMMIT; others take leadership alone */
+  int sync;         /* STRATAKV_SYNC_* */
   int (*check)(skv_commit *commit, skv_db *db, skv_err *err); /* under WRITE,
                           with the log read to its tail; or NULL */
   void *check_arg;
   stratakv_result *result; /* filled by check on CONSTRAINT_CHECK; or NULL */
-  int rc;              /* outcome */
+  int rc;                  /* outcome */
   uint64_t lsn;
   skv_err err;
   /* commit.c's own */
@@ -284,7 +285,7 @@ int skv_append_room(skv_db *db, uint64_t payload, uint64_t entries,
 /* Wait (without WRITE) while flush or compaction is behind. */
 int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
                    skv_err *err);
-bool skv_stall_now(skv_db *db); /* whether commits wait now */
+bool skv_stall_now(skv_db *db);           /* whether commits wait now */
 uint64_t skv_max_batch(const skv_db *db); /* bytes of a batch in the log */
 
 /* ---- rotate.c ---------------------------------------------------------- */

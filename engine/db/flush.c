@@ -11,15 +11,14 @@ static void job_discard(void *arg, const skv_name *tmp) {
 }
 
 int skv_job_init(skv_db *db, skv_job *job) {
-  *job = (skv_job){
-      .tree = &db->tree,
-      .seg = {.compression = db->options.compression,
-              .filter_bits = db->options.filter_bits,
-              .block_size = db->block_size},
-      .segment_bytes = db->segment_bytes,
-      .next_name = skv_db_next_name,
-      .discard = job_discard,
-      .arg = db};
+  *job = (skv_job){.tree = &db->tree,
+                   .seg = {.compression = db->options.compression,
+                           .filter_bits = db->options.filter_bits,
+                           .block_size = db->block_size},
+                   .segment_bytes = db->segment_bytes,
+                   .next_name = skv_db_next_name,
+                   .discard = job_discard,
+                   .arg = db};
   return STRATAKV_OK;
 }
 
@@ -118,8 +117,7 @@ static uint64_t flush_oldest_number(skv_db *db) {
 
 /* Everything committed before the call: seal the log, then flush up to it. */
 int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err) {
-  uint64_t deadline =
-      db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
+  uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
   int rc = skv_lead_begin(db, timeout_ms, err);
   if (rc != STRATAKV_OK) return rc;
   uint64_t last = 0;

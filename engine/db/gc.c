@@ -40,8 +40,7 @@ static bool gc_names_log(const skv_version *version, uint64_t number) {
 static bool gc_creator_lives(skv_db *db, const skv_name *name) {
   if (name->slot == 0xff) return false; /* CURRENT's, and we hold HEAD */
   if (name->slot >= SKV_SLOTS) return false;
-  if (skv_load(&db->shared->slots[name->slot].incarnation) !=
-      name->incarnation)
+  if (skv_load(&db->shared->slots[name->slot].incarnation) != name->incarnation)
     return false;
   return skv_slot_alive(db, name->slot);
 }
@@ -49,16 +48,11 @@ static bool gc_creator_lives(skv_db *db, const skv_name *name) {
 static bool gc_is_garbage(gc_pass *pass, const skv_name *name) {
   const skv_version *version = pass->version;
   switch (name->kind) {
-    case SKV_NAME_MANIFEST:
-      return name->number != skv_head_file(version->pos);
-    case SKV_NAME_WAL:
-      return !gc_names_log(version, name->number);
-    case SKV_NAME_SEG:
-      return !gc_names_segment(version, name->number);
-    case SKV_NAME_TMP:
-      return !gc_creator_lives(pass->db, name);
-    default:
-      return false;
+  case SKV_NAME_MANIFEST: return name->number != skv_head_file(version->pos);
+  case SKV_NAME_WAL: return !gc_names_log(version, name->number);
+  case SKV_NAME_SEG: return !gc_names_segment(version, name->number);
+  case SKV_NAME_TMP: return !gc_creator_lives(pass->db, name);
+  default: return false;
   }
 }
 
@@ -77,8 +71,8 @@ static int gc_look(void *arg, const skv_name *name) {
 }
 
 /* Retired logs of which the file is gone, or is about to be. */
-static int gc_forget_build(void *arg, const skv_version *version,
-                           skv_buf *edit, skv_err *err) {
+static int gc_forget_build(void *arg, const skv_version *version, skv_buf *edit,
+                           skv_err *err) {
   SKV_UNUSED(arg);
   SKV_UNUSED(err);
   for (size_t i = 0; i + 1 < version->retired_count; i++)

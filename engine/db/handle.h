@@ -9,8 +9,8 @@
 
 struct stratakv_store {
   skv_db *db;
-  uint32_t fork_generation;    /* of the process that opened it */
-  uint32_t pid;                /* of that process, for the message */
+  uint32_t fork_generation; /* of the process that opened it */
+  uint32_t pid;             /* of that process, for the message */
   bool read_only;
   _Atomic int sync;            /* STRATAKV_SYNC_* */
   _Atomic uint32_t timeout_ms; /* busy timeout */
@@ -42,9 +42,8 @@ struct stratakv_snapshot {
 
 /* stratakv_open in another environment than the real one: for tests, where an
  * environment is a process. */
-int skv_open_in(skv_env *env, const char *path,
-                const stratakv_options *options, skv_err *err,
-                stratakv_store **out);
+int skv_open_in(skv_env *env, const char *path, const stratakv_options *options,
+                skv_err *err, stratakv_store **out);
 
 /* registry.c */
 int skv_registry_open(skv_env *env, const char *path,
@@ -53,7 +52,6 @@ int skv_registry_open(skv_env *env, const char *path,
 int skv_registry_close(skv_db *db, skv_err *err);
 
 /* owners.c */
-int skv_owners_apply(skv_db *db, const stratakv_options *options,
-                     skv_err *err);
+int skv_owners_apply(skv_db *db, const stratakv_options *options, skv_err *err);
 
 #endif

@@ -9,7 +9,8 @@
  */
 #include "engine/db/db.h"
 
-#define HEAD_ROLL_BYTES (1u << 20) /* a manifest this long is rewritten if its
+#define HEAD_ROLL_BYTES                                                        \
+  (1u << 20) /* a manifest this long is rewritten if its
                                       version is much shorter */
 #define HEAD_POLL_NS 20000u
 #define HEAD_WAIT_S 10u /* its owner syncs a few files; longer is a stop */
@@ -26,8 +27,10 @@ int skv_head_lock(skv_db *db, skv_err *err) {
     if (rc != STRATAKV_BUSY)
       return SKV_ERROR(err, rc, "cannot lock the head in LOCK");
     if (db->env->now(db->env) > end)
-      return SKV_ERROR(err, rc, "waited %u s for another process that is "
-                       "changing the manifest", HEAD_WAIT_S);
+      return SKV_ERROR(err, rc,
+                       "waited %u s for another process that is "
+                       "changing the manifest",
+                       HEAD_WAIT_S);
     db->env->sleep(db->env, HEAD_POLL_NS);
   }
 }
@@ -100,8 +103,7 @@ static int head_adopt_locked(skv_db *db, skv_err *err) {
 }
 
 int skv_head_follow(skv_db *db, skv_err *err) {
-  if (skv_load(&db->adopted) >= skv_load(&db->shared->head))
-    return STRATAKV_OK;
+  if (skv_load(&db->adopted) >= skv_load(&db->shared->head)) return STRATAKV_OK;
   skv_mutex_lock(&db->head_mutex);
   int rc = head_adopt_locked(db, err);
   skv_mutex_unlock(&db->head_mutex);
@@ -120,9 +122,8 @@ int skv_head_settle(skv_db *db, skv_err *err) {
   if (rc == STRATAKV_NOTFOUND) rc = head_missing(err);
   if (rc != STRATAKV_OK) return rc;
   if (end.pos > published) {
-    uint64_t from = skv_head_file(before.pos) == file
-                        ? skv_head_offset(before.pos)
-                        : 0;
+    uint64_t from =
+        skv_head_file(before.pos) == file ? skv_head_offset(before.pos) : 0;
     skv_buf bytes = {0};
     rc = skv_head_read(db->store, file, from, err, &bytes);
     if (rc == STRATAKV_OK && bytes.size >= skv_head_offset(end.pos) - from)

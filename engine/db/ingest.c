@@ -61,10 +61,8 @@ static const uint8_t *ingest_decode_one(const uint8_t *p, const uint8_t *end,
   for (int i = 0; i < 7 && p; i++) p = skv_varint_get(p, end, &v[i]);
   if (!p || v[0] > 0xff || v[1] > UINT32_MAX) return NULL;
   out->tmp = (skv_name){SKV_NAME_TMP, v[2], (uint32_t)v[0], (uint32_t)v[1]};
-  out->meta = (skv_seg_meta){.size = v[3],
-                             .entries = v[4],
-                             .tombstones = v[5],
-                             .raw_bytes = v[6]};
+  out->meta = (skv_seg_meta){
+      .size = v[3], .entries = v[4], .tombstones = v[5], .raw_bytes = v[6]};
   p = skv_slice_get(p, end, &out->meta.min_key);
   return p ? skv_slice_get(p, end, &out->meta.max_key) : NULL;
 }

@@ -58,8 +58,8 @@ static int owners_name(skv_db *db, const char *owner, skv_err *err,
 static int owners_read(skv_db *db, skv_err *err, skv_buf *lines) {
   skv_buf bytes = {0};
   size_t head = strlen(OWNERS_HEAD);
-  int rc = skv_store_read_file(db->store, OWNERS_NAME, OWNERS_LIMIT, err,
-                               &bytes);
+  int rc =
+      skv_store_read_file(db->store, OWNERS_NAME, OWNERS_LIMIT, err, &bytes);
   if (rc == STRATAKV_NOTFOUND) return STRATAKV_OK;
   if (rc != STRATAKV_OK && rc != STRATAKV_CORRUPT) return rc;
   char want[18];
@@ -77,7 +77,8 @@ static int owners_read(skv_db *db, skv_err *err, skv_buf *lines) {
   if (!ok)
     return SKV_ERROR(err, STRATAKV_AUTH,
                      "OWNERS in \"%s\" is damaged; DROP and CREATE the table "
-                     "(entries stay)", skv_store_info(db->store)->path);
+                     "(entries stay)",
+                     skv_store_info(db->store)->path);
   return lines->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
 }
 
@@ -178,8 +179,8 @@ static int owners_require(skv_db *db, const char *owner, const skv_buf *line,
     return SKV_ERROR(err, STRATAKV_AUTH,
                      "\"%s\" does not list \"%s\" in OWNERS; DROP and CREATE "
                      "the table (entries stay), or SELECT "
-                     "stratakv_allow_root('%s')", info->path, owner,
-                     info->path);
+                     "stratakv_allow_root('%s')",
+                     info->path, owner, info->path);
   if (info->owner != info->euid || (info->mode & 02) != 0)
     return SKV_ERROR(err, STRATAKV_AUTH,
                      "\"%s\" belongs to another user or is world-writable",

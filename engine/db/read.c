@@ -75,8 +75,7 @@ int skv_view_iters(const skv_view *view, bool keys_only, skv_iter ***list,
       rc = skv_run_iter_new(&state->db->tree, state->version, source->run,
                             keys_only, err, &it);
     }
-    if (rc == STRATAKV_OK)
-      rc = skv_iters_push(list, count, capacity, it, err);
+    if (rc == STRATAKV_OK) rc = skv_iters_push(list, count, capacity, it, err);
     if (rc != STRATAKV_OK) return rc;
   }
   return STRATAKV_OK;

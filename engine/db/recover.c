@@ -51,8 +51,7 @@ static void recover_clear_page(skv_db *db, bool fenced) {
   skv_store_word(&shared->fence, 0);
   memset((uint8_t *)shared + offsetof(skv_shared, tail), 0,
          sizeof *shared - offsetof(skv_shared, tail));
-  if (memcmp(shared->boot_id, boot, 16) != 0)
-    memcpy(shared->boot_id, boot, 16);
+  if (memcmp(shared->boot_id, boot, 16) != 0) memcpy(shared->boot_id, boot, 16);
   if (memcmp(shared->store_id, db->store_id, 16) != 0)
     memcpy(shared->store_id, db->store_id, 16);
   skv_store_word(&shared->format, SKV_FORMAT);
@@ -361,8 +360,8 @@ static int recover_search_log(void *arg, const skv_name *name) {
   skv_name manifest = {SKV_NAME_MANIFEST, skv_head_file(db->head_end.pos), 0,
                        0};
   skv_name_format(&manifest, text);
-  return skv_error_corrupt(search->err, text,
-                           skv_head_offset(db->head_end.pos), what);
+  return skv_error_corrupt(search->err, text, skv_head_offset(db->head_end.pos),
+                           what);
 }
 
 static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
@@ -383,7 +382,8 @@ static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
     if (err) memcpy(what, err->message, sizeof what);
     rc = SKV_ERROR(err, STRATAKV_CORRUPT,
                    "a file that CURRENT or %06llu.manifest names is missing: "
-                   "%.300s", (unsigned long long)file, what);
+                   "%.300s",
+                   (unsigned long long)file, what);
   }
   if (rc != STRATAKV_OK) return rc;
   if (version->wal_count == 0) {

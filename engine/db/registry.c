@@ -103,8 +103,7 @@ static void db_sizes(skv_db *db) {
 #endif
 }
 
-static int db_start(skv_db *db, const stratakv_options *options,
-                    skv_err *err) {
+static int db_start(skv_db *db, const stratakv_options *options, skv_err *err) {
   db->options = *options;
   db->options.base = db->options.owner = NULL;
   db_sizes(db);
@@ -112,8 +111,8 @@ static int db_start(skv_db *db, const stratakv_options *options,
   db->tree.map = options->mmap != 0;
   db->tree.cache = skv_cache_new(db_cache_bytes(options));
   if (!db->tree.cache) return skv_error_nomem(err);
-  int rc = skv_db_attach(db, options->create != 0, options->busy_timeout_ms,
-                         err);
+  int rc =
+      skv_db_attach(db, options->create != 0, options->busy_timeout_ms, err);
   return rc == STRATAKV_OK ? skv_work_start(db, err) : rc;
 }
 
@@ -121,8 +120,7 @@ static skv_db *registry_find(skv_env *env, const skv_dir_info *info,
                              bool read_only) {
   for (skv_db *db = registry_list; db; db = db->registry_next)
     if (db->env == env && db->device == info->device &&
-        db->inode == info->inode &&
-        (read_only || !db->options.read_only))
+        db->inode == info->inode && (read_only || !db->options.read_only))
       return db;
   return NULL;
 }
@@ -165,8 +163,8 @@ static int registry_open(skv_env *env, bool env_owned, const char *path,
   if (options->base && path[0] != '/') flags |= SKV_DIR_BENEATH;
   int rc = skv_store_open(env, options->base, path, flags, err, &store);
   if (rc != STRATAKV_OK) return rc;
-  skv_db *db = registry_find(env, skv_store_info(store),
-                             options->read_only != 0);
+  skv_db *db =
+      registry_find(env, skv_store_info(store), options->read_only != 0);
   if (db) {
     skv_store_close(store);
     db->handles++;

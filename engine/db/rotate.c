@@ -143,9 +143,8 @@ static int rotate_build(void *arg, const skv_version *version, skv_buf *edit,
   if (version->wals[version->wal_count - 1].number != db->active->number)
     return STRATAKV_OK; /* done by one who died, and settled just before */
   uint64_t number = version->next_file;
-  skv_wal_header header = {.number = number,
-                           .start = turn->start,
-                           .prev = db->place.prev};
+  skv_wal_header header = {
+      .number = number, .start = turn->start, .prev = db->place.prev};
   uint8_t bytes[SKV_WAL_HEADER];
   memcpy(header.store_id, db->store_id, 16);
   skv_wal_header_encode(&header, bytes);

@@ -43,14 +43,14 @@ typedef struct skv_shared {
   _Atomic uint32_t fence;      /* 1: a sync failed; read-only until all close */
   _Atomic uint32_t rescue;     /* 1: recovery after a fence is not complete */
 
-  _Alignas(64) _Atomic uint64_t tail; /* end of the last appended record */
+  _Alignas(64) _Atomic uint64_t tail;    /* end of the last appended record */
   _Alignas(64) _Atomic uint64_t durable; /* everything below is synced */
   _Alignas(64) _Atomic uint64_t visible; /* readers see everything below */
   _Alignas(64) _Atomic uint64_t head;    /* skv_head_pos of the last edit */
   _Atomic uint64_t retired_wal; /* no log up to this number is needed (P1) */
 
   _Alignas(64) _Atomic uint32_t epoch; /* of the holder of WRITE (P11) */
-  _Atomic uint32_t owner;  /* slot + 1 of the holder of WRITE; left when it
+  _Atomic uint32_t owner;       /* slot + 1 of the holder of WRITE; left when it
                               dies: the next holder knows by it */
   _Atomic uint64_t wal_entries; /* entries in the active log, about */
   _Alignas(64) _Atomic uint64_t requests; /* bit per slot: wants WRITE (P14) */
@@ -68,7 +68,7 @@ _Static_assert(sizeof(skv_shared) <= SKV_SHARED_SIZE, "shared page size");
 #define SKV_SHARED_MAGIC UINT64_C(0x314d485354415254) /* "TRATSHM1" */
 
 #define skv_load(p) atomic_load_explicit((p), memory_order_acquire)
-#define skv_store_word(p, v) \
+#define skv_store_word(p, v)                                                   \
   atomic_store_explicit((p), (v), memory_order_release)
 
 /* Raise *word to at least value. */

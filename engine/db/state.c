@@ -35,8 +35,8 @@ void skv_memlog_unref(skv_memlog *log) {
   skv_db *db = log->db;
   /* The list does not count: the last reference leaves under its mutex. */
   skv_mutex_lock(&db->state_mutex);
-  bool last = atomic_fetch_sub_explicit(&log->refs, 1,
-                                        memory_order_acq_rel) == 1;
+  bool last =
+      atomic_fetch_sub_explicit(&log->refs, 1, memory_order_acq_rel) == 1;
   if (last) {
     skv_memlog **at = &db->logs;
     while (*at && *at != log) at = &(*at)->next;
@@ -69,8 +69,7 @@ static int memlog_open(skv_db *db, const skv_wal_info *info, skv_err *err,
   skv_pin_update(db);
   skv_mutex_unlock(&db->state_mutex);
   atomic_thread_fence(memory_order_seq_cst);
-  if (!db->is_private &&
-      skv_load(&db->shared->retired_wal) >= info->number)
+  if (!db->is_private && skv_load(&db->shared->retired_wal) >= info->number)
     return STRATAKV_NOTFOUND;
   int rc = STRATAKV_OK;
   char name[SKV_NAME_SIZE];
@@ -175,8 +174,8 @@ skv_state *skv_state_share(skv_state *state) {
 }
 
 void skv_state_unref(skv_state *state) {
-  if (state && atomic_fetch_sub_explicit(&state->refs, 1,
-                                         memory_order_acq_rel) == 1)
+  if (state &&
+      atomic_fetch_sub_explicit(&state->refs, 1, memory_order_acq_rel) == 1)
     state_free(state);
 }
 
@@ -235,8 +234,7 @@ skv_state *skv_state_ref(skv_db *db) {
 /* Visible, checked against what the version says is possible: the shared page
  * is untrusted. Everything below the active log was decided and durable before
  * the head named that log, though `visible` may be raised a moment later. */
-static int view_check(const skv_state *state, uint64_t *visible,
-                      skv_err *err) {
+static int view_check(const skv_state *state, uint64_t *visible, skv_err *err) {
   const skv_memlog *last = state->logs[state->log_count - 1];
   uint64_t size = skv_log_size(last->log), lsn = *visible;
   if (lsn < last->start) *visible = lsn = last->start;

@@ -11,7 +11,8 @@ typedef struct stats_out {
 
 static void stats_one(stats_out *out, const char *name, double value,
                       const char *unit, const char *help) {
-  if (!out->stopped) out->stopped = out->stat(out->arg, name, value, unit, help);
+  if (!out->stopped)
+    out->stopped = out->stat(out->arg, name, value, unit, help);
 }
 
 typedef struct stats_tree {
@@ -37,8 +38,7 @@ static void stats_of_tree(stats_out *out, const skv_version *version) {
     stats_add_run(&tree, &version->levels[i]);
   stats_one(out, "stratakv_segments", tree.segments, "count",
             "segment files of the newest version");
-  stats_one(out, "stratakv_segment_bytes", tree.bytes, "bytes",
-            "their size");
+  stats_one(out, "stratakv_segment_bytes", tree.bytes, "bytes", "their size");
   stats_one(out, "stratakv_entries", tree.entries, "count",
             "entries in segments, dead ones included");
   stats_one(out, "stratakv_tombstones", tree.tombstones, "count",
@@ -47,8 +47,8 @@ static void stats_of_tree(stats_out *out, const skv_version *version) {
             "key and value bytes in segments before compression");
   stats_one(out, "stratakv_level0_runs", (double)version->run_count, "count",
             "runs at level 0");
-  stats_one(out, "stratakv_unflushed_logs", (double)version->wal_count,
-            "count", "logs not yet in segments, the active one included");
+  stats_one(out, "stratakv_unflushed_logs", (double)version->wal_count, "count",
+            "logs not yet in segments, the active one included");
 }
 
 static void stats_of_memory(stats_out *out, skv_db *db,
@@ -76,12 +76,10 @@ static void stats_of_counters(stats_out *out, skv_db *db) {
             "count", "commits by this process");
   stats_one(out, "stratakv_wal_syncs_total", (double)atomic_load(&c->syncs),
             "count", "syncs of the log by this process");
-  stats_one(out, "stratakv_wal_bytes_total",
-            (double)atomic_load(&c->wal_bytes), "bytes",
-            "bytes appended to the log by this process");
-  stats_one(out, "stratakv_conflicts_total",
-            (double)atomic_load(&c->conflicts), "count",
-            "commits refused with BUSY_SNAPSHOT");
+  stats_one(out, "stratakv_wal_bytes_total", (double)atomic_load(&c->wal_bytes),
+            "bytes", "bytes appended to the log by this process");
+  stats_one(out, "stratakv_conflicts_total", (double)atomic_load(&c->conflicts),
+            "count", "commits refused with BUSY_SNAPSHOT");
   stats_one(out, "stratakv_busy_total", (double)atomic_load(&c->busy), "count",
             "waits that ended with BUSY");
   stats_one(out, "stratakv_flushes_total", (double)atomic_load(&c->flushes),
@@ -160,8 +158,7 @@ static void estimate_log(const skv_view *view, const skv_memlog *log,
 
 int stratakv_estimate(stratakv_store *store, uint32_t table, const void *start,
                       size_t start_len, const void *end, size_t end_len,
-                      stratakv_error *err, uint64_t *entries,
-                      uint64_t *bytes) {
+                      stratakv_error *err, uint64_t *entries, uint64_t *bytes) {
   *entries = *bytes = 0;
   skv_view view;
   int rc = skv_handle_check(store, err);
@@ -179,8 +176,8 @@ int stratakv_estimate(stratakv_store *store, uint32_t table, const void *start,
     if (source->log)
       estimate_log(&view, source->log, !start && !end, entries, bytes);
     else
-      rc = estimate_run(store->db, source->run, &from, &to, err, entries,
-                        bytes);
+      rc =
+          estimate_run(store->db, source->run, &from, &to, err, entries, bytes);
   }
   skv_buf_clear(&low);
   skv_buf_clear(&high);

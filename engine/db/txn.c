@@ -41,8 +41,7 @@ int skv_txn_own(stratakv_txn *txn, skv_slice key, skv_err *err,
   if (txn->changes && txn->changes->size > 0) {
     uint64_t limit;
     rc = skv_changes_mem(txn->changes, err, &limit);
-    if (rc == STRATAKV_OK)
-      rc = skv_mem_catch_up(txn->changes->mem, limit, err);
+    if (rc == STRATAKV_OK) rc = skv_mem_catch_up(txn->changes->mem, limit, err);
     if (rc == STRATAKV_OK)
       rc = skv_mem_get(txn->changes->mem, key, hash, limit, err, found, entry);
   }
@@ -60,12 +59,10 @@ int skv_txn_iters(stratakv_txn *txn, bool keys_only, skv_iter ***list,
     rc = skv_changes_mem(txn->changes, err, &limit);
     if (rc == STRATAKV_OK)
       rc = skv_mem_iter_new(txn->changes->mem, limit, err, &it);
-    if (rc == STRATAKV_OK)
-      rc = skv_iters_push(list, count, capacity, it, err);
+    if (rc == STRATAKV_OK) rc = skv_iters_push(list, count, capacity, it, err);
   }
   for (size_t i = txn->spill_count; rc == STRATAKV_OK && i-- > 0;)
-    rc = skv_spill_iters(txn->spills[i], keys_only, list, count, capacity,
-                         err);
+    rc = skv_spill_iters(txn->spills[i], keys_only, list, count, capacity, err);
   return rc;
 }
 
@@ -77,9 +74,8 @@ int stratakv_txn_get(stratakv_txn *txn, uint32_t table, const void *key,
   if (rc != STRATAKV_OK) return rc;
   uint8_t space[256];
   skv_buf buf = {0};
-  skv_slice internal =
-      skv_make_key_in(space, sizeof space, &buf, table,
-                      skv_slice_of(key, key_len));
+  skv_slice internal = skv_make_key_in(space, sizeof space, &buf, table,
+                                       skv_slice_of(key, key_len));
   skv_found found = {0};
   bool own = false;
   rc = buf.rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
@@ -152,8 +148,7 @@ static int txn_change(stratakv_txn *txn, uint8_t kind, uint32_t table,
     entry.key = skv_make_key(&buf, table, key);
     rc = buf.rc == STRATAKV_OK ? skv_txn_spill_one(txn, &entry, err)
                                : skv_error_nomem(err);
-    if (rc == STRATAKV_OK && saw != STRATAKV_BLIND)
-      txn->spilled_checked = true;
+    if (rc == STRATAKV_OK && saw != STRATAKV_BLIND) txn->spilled_checked = true;
     skv_buf_clear(&buf);
     return rc;
   }
@@ -190,8 +185,7 @@ int stratakv_txn_delete(stratakv_txn *txn, uint32_t table, const void *key,
 
 /* ---- Savepoints -------------------------------------------------------- */
 
-int stratakv_savepoint(stratakv_txn *txn, stratakv_error *err,
-                       uint64_t *mark) {
+int stratakv_savepoint(stratakv_txn *txn, stratakv_error *err, uint64_t *mark) {
   int rc = skv_handle_check(txn ? txn->store : NULL, err);
   if (rc != STRATAKV_OK) return rc;
   if (txn->mark_count == txn->mark_capacity) {

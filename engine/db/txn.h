@@ -43,8 +43,8 @@ typedef struct skv_spill {
   uint64_t from, to;
   uint64_t entries;
   skv_products products;
-  skv_seg **segs;  /* open, as products.list */
-  bool is_kept;    /* committed: the files stay when the last user goes */
+  skv_seg **segs; /* open, as products.list */
+  bool is_kept;   /* committed: the files stay when the last user goes */
 } skv_spill;
 
 skv_spill *skv_spill_ref(skv_spill *spill);
@@ -68,23 +68,23 @@ typedef struct skv_mark {
 struct stratakv_txn {
   stratakv_store *store;
   skv_db *db;
-  skv_view view;          /* its snapshot */
+  skv_view view; /* its snapshot */
   skv_changes *changes;
-  uint64_t base;          /* position of the changes' first byte */
-  skv_spill **spills;     /* oldest first */
+  uint64_t base;      /* position of the changes' first byte */
+  skv_spill **spills; /* oldest first */
   size_t spill_count, spill_capacity;
-  skv_watch *checks;  /* keys read for write, in the changes */
+  skv_watch *checks; /* keys read for write, in the changes */
   size_t check_count, check_capacity;
-  bool spilled_checked;   /* some spilled key was read for write */
-  skv_mark *marks;        /* live savepoints, ascending */
+  bool spilled_checked; /* some spilled key was read for write */
+  skv_mark *marks;      /* live savepoints, ascending */
   size_t mark_count, mark_capacity;
   uint64_t mark_ids;
-  bool is_prepared;       /* it leads, and its record is the log's last */
-  uint8_t prepared_type;  /* PREPARE or INGEST */
+  bool is_prepared;      /* it leads, and its record is the log's last */
+  uint8_t prepared_type; /* PREPARE or INGEST */
   uint64_t prepared_lsn;
-  uint64_t prepared_at;   /* env->now */
-  skv_buf ingest;         /* payload of the prepared INGEST */
-  skv_spill *gathered;    /* its segments */
+  uint64_t prepared_at; /* env->now */
+  skv_buf ingest;       /* payload of the prepared INGEST */
+  skv_spill *gathered;  /* its segments */
   int (*guard_enter)(void *arg);
   void (*guard_leave)(void *arg);
   void *guard_arg;

@@ -18,8 +18,8 @@ skv_changes *skv_changes_ref(skv_changes *changes) {
 }
 
 void skv_changes_unref(skv_changes *changes) {
-  if (!changes || atomic_fetch_sub_explicit(&changes->refs, 1,
-                                            memory_order_acq_rel) != 1)
+  if (!changes ||
+      atomic_fetch_sub_explicit(&changes->refs, 1, memory_order_acq_rel) != 1)
     return;
   skv_mem_unref(changes->mem);
   for (size_t i = 0; i < changes->retired_count; i++)

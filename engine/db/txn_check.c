@@ -36,18 +36,19 @@ static int check_conflict(stratakv_txn *txn, skv_slice key, uint64_t lsn,
   char text[64];
   size_t n = 0;
   for (size_t i = SKV_TABLE_PREFIX; i < key.size && n < sizeof text - 1; i++)
-    text[n++] = key.data[i] >= ' ' && key.data[i] <= '~' ? (char)key.data[i]
-                                                         : '?';
+    text[n++] =
+        key.data[i] >= ' ' && key.data[i] <= '~' ? (char)key.data[i] : '?';
   text[n] = 0;
   if (lsn == 0)
     return SKV_ERROR(err, STRATAKV_BUSY_SNAPSHOT,
                      "conflict on %s.key '%s': deleted since this "
-                     "transaction read at %llu", name, text,
-                     (unsigned long long)txn->view.lsn);
+                     "transaction read at %llu",
+                     name, text, (unsigned long long)txn->view.lsn);
   return SKV_ERROR(err, STRATAKV_BUSY_SNAPSHOT,
                    "conflict on %s.key '%s': written at %llu, this "
-                   "transaction reads at %llu", name, text,
-                   (unsigned long long)lsn, (unsigned long long)txn->view.lsn);
+                   "transaction reads at %llu",
+                   name, text, (unsigned long long)lsn,
+                   (unsigned long long)txn->view.lsn);
 }
 
 /* Whether anything newer than `since` may have left the logs: only then can a

@@ -11,8 +11,7 @@
 #define TXN_MANY_CHECKS 256 /* checked before WRITE too, from this many on */
 
 static void txn_free(stratakv_txn *txn) {
-  for (size_t i = 0; i < txn->spill_count; i++)
-    skv_spill_unref(txn->spills[i]);
+  for (size_t i = 0; i < txn->spill_count; i++) skv_spill_unref(txn->spills[i]);
   skv_spill_unref(txn->gathered);
   skv_free(txn->spills);
   skv_free(txn->checks);
@@ -63,8 +62,7 @@ static int prepare_lead(stratakv_txn *txn, uint64_t deadline,
                         uint32_t timeout_ms, uint64_t *seen, skv_err *err) {
   skv_db *db = txn->db;
   int rc = skv_stall_wait(db, deadline, timeout_ms, err);
-  if (rc == STRATAKV_OK)
-    rc = skv_write_acquire(db, deadline, timeout_ms, err);
+  if (rc == STRATAKV_OK) rc = skv_write_acquire(db, deadline, timeout_ms, err);
   if (rc == STRATAKV_OK) rc = skv_txn_validate(txn, true, seen, err);
   if (rc == STRATAKV_OK) rc = prepare_append(txn, err);
   return rc;
@@ -86,8 +84,7 @@ int stratakv_prepare(stratakv_txn *txn, stratakv_error *err) {
   if (skv_txn_position(txn) == 0) return STRATAKV_OK; /* nothing to write */
   skv_db *db = txn->db;
   uint32_t timeout_ms = atomic_load(&txn->store->timeout_ms);
-  uint64_t deadline =
-      db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
+  uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
   uint64_t seen = 0;
   if (txn_is_large(txn)) rc = prepare_large(txn, err);
   if (rc == STRATAKV_OK &&

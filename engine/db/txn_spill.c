@@ -19,8 +19,8 @@ skv_spill *skv_spill_ref(skv_spill *spill) {
 }
 
 void skv_spill_unref(skv_spill *spill) {
-  if (!spill || atomic_fetch_sub_explicit(&spill->refs, 1,
-                                          memory_order_acq_rel) != 1)
+  if (!spill ||
+      atomic_fetch_sub_explicit(&spill->refs, 1, memory_order_acq_rel) != 1)
     return;
   for (size_t i = 0; spill->segs && i < spill->products.count; i++)
     skv_seg_close(spill->segs[i]);
@@ -39,8 +39,8 @@ static int spill_open(skv_spill *spill, skv_err *err) {
   for (size_t i = 0; i < spill->products.count; i++) {
     skv_product *p = &spill->products.list[i];
     skv_in *in = NULL;
-    int rc = skv_in_open(db->store, 0, &p->tmp, p->meta.size, db->tree.map,
-                         err, &in);
+    int rc = skv_in_open(db->store, 0, &p->tmp, p->meta.size, db->tree.map, err,
+                         &in);
     if (rc == STRATAKV_OK)
       rc = skv_seg_open(in, db->tree.cache, SPILL_CACHE_ID | p->tmp.number, 0,
                         err, &spill->segs[i]);
@@ -119,8 +119,7 @@ int skv_spill_iters(skv_spill *spill, bool keys_only, skv_iter ***list,
   for (size_t i = 0; rc == STRATAKV_OK && i < spill->products.count; i++) {
     skv_iter *it = NULL;
     rc = skv_seg_iter_new(spill->segs[i], keys_only, err, &it);
-    if (rc == STRATAKV_OK)
-      rc = skv_iters_push(list, count, capacity, it, err);
+    if (rc == STRATAKV_OK) rc = skv_iters_push(list, count, capacity, it, err);
   }
   return rc;
 }
@@ -259,8 +258,8 @@ static int spill_interval(stratakv_txn *txn, size_t from, size_t to,
     rc = skv_mem_iter_new(mem, SKV_MEM_BATCH_BIAS + size, err, &it);
   }
   if (rc == STRATAKV_OK)
-    rc = spill_write(txn->db, it, txn->base + from, txn->base + to, err,
-                     &spill);
+    rc =
+        spill_write(txn->db, it, txn->base + from, txn->base + to, err, &spill);
   skv_mem_unref(mem);
   skv_buf_clear(&copy);
   if (rc == STRATAKV_OK) rc = spill_push(txn, spill, err);
@@ -327,11 +326,10 @@ static int single_leave(skv_iter *it, skv_err *err) {
 static void single_close(skv_iter *it) { skv_free(it); }
 
 static const skv_iter_ops single_ops = {
-    single_first,     single_first, single_seek, single_seek_back,
+    single_first, single_first, single_seek, single_seek_back,
     single_leave, single_leave, single_close};
 
-int skv_txn_spill_one(stratakv_txn *txn, const skv_entry *entry,
-                      skv_err *err) {
+int skv_txn_spill_one(stratakv_txn *txn, const skv_entry *entry, skv_err *err) {
   int rc = STRATAKV_OK;
   skv_spill *spill = NULL;
   spill_single *single = skv_new(sizeof *single, &rc);

@@ -20,25 +20,23 @@ int stratakv_typed_decode(const void *bytes, size_t len, stratakv_typed *out) {
   if (len == 0) return STRATAKV_CORRUPT;
   out->type = p[0];
   switch (p[0]) {
-    case STRATAKV_INTEGER:
-      if (len != 9) return STRATAKV_CORRUPT;
-      out->integer = (int64_t)typed_get_be64(p + 1);
-      return STRATAKV_OK;
-    case STRATAKV_REAL: {
-      if (len != 9) return STRATAKV_CORRUPT;
-      uint64_t bits = typed_get_be64(p + 1);
-      memcpy(&out->real, &bits, 8);
-      return STRATAKV_OK;
-    }
-    case STRATAKV_TEXT:
-    case STRATAKV_BLOB:
-      out->data = p + 1;
-      out->size = len - 1;
-      return STRATAKV_OK;
-    case STRATAKV_NULL:
-      return len == 1 ? STRATAKV_OK : STRATAKV_CORRUPT;
-    default:
-      return STRATAKV_CORRUPT;
+  case STRATAKV_INTEGER:
+    if (len != 9) return STRATAKV_CORRUPT;
+    out->integer = (int64_t)typed_get_be64(p + 1);
+    return STRATAKV_OK;
+  case STRATAKV_REAL: {
+    if (len != 9) return STRATAKV_CORRUPT;
+    uint64_t bits = typed_get_be64(p + 1);
+    memcpy(&out->real, &bits, 8);
+    return STRATAKV_OK;
+  }
+  case STRATAKV_TEXT:
+  case STRATAKV_BLOB:
+    out->data = p + 1;
+    out->size = len - 1;
+    return STRATAKV_OK;
+  case STRATAKV_NULL: return len == 1 ? STRATAKV_OK : STRATAKV_CORRUPT;
+  default: return STRATAKV_CORRUPT;
   }
 }
 

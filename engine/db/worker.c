@@ -39,8 +39,7 @@ static void work_prepare_log(skv_db *db, uint64_t size) {
   if (skv_store_free_space(db->store, NULL, &free_bytes) != STRATAKV_OK ||
       free_bytes < size + SKV_DISK_RESERVE)
     return;
-  if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK)
-    return;
+  if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK) return;
   skv_mutex_lock(&db->work_mutex);
   have = db->next_log != NULL; /* a rotation may have put its own back */
   if (!have) {
@@ -135,8 +134,7 @@ void skv_work_inline(skv_db *db) {
   bool asked = db->work_asked != db->progress_asked;
   db->progress_asked = db->work_asked;
   skv_mutex_unlock(&db->work_mutex);
-  for (int i = 0; asked && more && i < 100; i++)
-    more = work_round(db, &met);
+  for (int i = 0; asked && more && i < 100; i++) more = work_round(db, &met);
 }
 
 /* ---- The syncer -------------------------------------------------------- */
@@ -185,8 +183,7 @@ static void syncer_lapse(skv_db *db) {
     db->write_commits = commits;
     db->write_used = now;
   }
-  if (others != 0 || now - db->write_used > SKV_KEEP_NS)
-    skv_write_release(db);
+  if (others != 0 || now - db->write_used > SKV_KEEP_NS) skv_write_release(db);
   skv_lead_end(db);
 }
 

@@ -38,19 +38,20 @@ struct skv_file {
 
 /* dir_open flags */
 #define SKV_DIR_CREATE 1 /* make the last component, mode 0700 */
-#define SKV_DIR_BENEATH 2 /* path is relative to base and must stay beneath it,
+#define SKV_DIR_BENEATH                                                        \
+  2 /* path is relative to base and must stay beneath it,
                             no symlink on the way: AUTH otherwise */
 
 typedef struct skv_dir_info {
-  uint64_t device;   /* with inode: which directory this is */
+  uint64_t device; /* with inode: which directory this is */
   uint64_t inode;
-  uint32_t owner;    /* user id */
-  uint32_t euid;     /* effective user id of this process */
-  uint32_t mode;     /* permission bits */
+  uint32_t owner;     /* user id */
+  uint32_t euid;      /* effective user id of this process */
+  uint32_t mode;      /* permission bits */
   bool can_overwrite; /* overwriting allocated bytes in place allocates nothing
                         (ext4, xfs, tmpfs): the log may be mapped (P15) */
-  bool is_network;   /* NFS, SMB and the like: not for sharing */
-  char path[4096];   /* canonical absolute path */
+  bool is_network;    /* NFS, SMB and the like: not for sharing */
+  char path[4096];    /* canonical absolute path */
 } skv_dir_info;
 
 /* file_open flags */
@@ -128,8 +129,8 @@ struct skv_env {
                    skv_err *err);
 
   /* Time, chance, identity. */
-  uint64_t (*now)(skv_env *env);       /* monotonic nanoseconds */
-  uint64_t (*wall)(skv_env *env);      /* Unix time, nanoseconds */
+  uint64_t (*now)(skv_env *env);  /* monotonic nanoseconds */
+  uint64_t (*wall)(skv_env *env); /* Unix time, nanoseconds */
   int (*random)(skv_env *env, void *data, size_t size, skv_err *err);
   void (*boot_id)(skv_env *env, uint8_t id[16]); /* differs after a reboot */
   uint32_t (*pid)(skv_env *env);

@@ -98,7 +98,8 @@ int skv_store_sync_names(skv_store *store, skv_err *err);
 #define SKV_LOCK_WRITE 3
 #define SKV_LOCK_HEAD 4
 #define SKV_LOCK_ALIVE 5
-#define SKV_LOCK_PRIVATE 6 /* shared by private readers: keeps logs as they are */
+#define SKV_LOCK_PRIVATE                                                       \
+  6 /* shared by private readers: keeps logs as they are */
 #define SKV_LOCK_SLOT 64
 
 /* Open LOCK (making it if `create`) and register it for fork. */
@@ -131,8 +132,8 @@ int skv_log_recycle(skv_store *store, uint64_t number, const skv_name *tmp,
 int skv_log_publish(skv_log *log, uint64_t number, const void *header,
                     size_t header_size, skv_err *err);
 /* Open a named log. */
-int skv_log_open(skv_store *store, uint64_t number, bool writable,
-                 skv_err *err, skv_log **out);
+int skv_log_open(skv_store *store, uint64_t number, bool writable, skv_err *err,
+                 skv_log **out);
 void skv_log_close(skv_log *log); /* NULL allowed; unmaps */
 uint64_t skv_log_size(const skv_log *log);
 const uint8_t *skv_log_bytes(const skv_log *log); /* the mapping */

@@ -255,9 +255,7 @@ int skv_manifest_follow(skv_tree *tree, const uint8_t store_id[16],
                         const skv_version *base, skv_head_pos published,
                         skv_err *err, skv_manifest_end *end,
                         skv_version **out) {
-  manifest_reader r = {.tree = tree,
-                       .store_id = store_id,
-                       .file = file,
-                       .is_clipped = true};
+  manifest_reader r = {
+      .tree = tree, .store_id = store_id, .file = file, .is_clipped = true};
   return manifest_run(&r, from, base, published, err, end, out);
 }

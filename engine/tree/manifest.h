@@ -65,8 +65,7 @@ void skv_manifest_edit(const uint8_t store_id[16], skv_slice edit, skv_buf *out,
 int skv_manifest_follow(skv_tree *tree, const uint8_t store_id[16],
                         uint64_t file, const skv_manifest_end *from,
                         const skv_version *base, skv_head_pos published,
-                        skv_err *err, skv_manifest_end *end,
-                        skv_version **out);
+                        skv_err *err, skv_manifest_end *end, skv_version **out);
 
 /*
  * Read manifest `file` from `from`, where `base` is (NULL: from its beginning,

@@ -33,10 +33,10 @@ int skv_error_corrupt(skv_err *err, const char *file, uint64_t offset,
                       const char *what);
 
 /* In cleanup the first error wins. */
-#define SKV_KEEP(rc, call)                                                   \
-  do {                                                                       \
-    int skv_keep_rc_ = (call);                                               \
-    if ((rc) == STRATAKV_OK) (rc) = skv_keep_rc_;                            \
+#define SKV_KEEP(rc, call)                                                     \
+  do {                                                                         \
+    int skv_keep_rc_ = (call);                                                 \
+    if ((rc) == STRATAKV_OK) (rc) = skv_keep_rc_;                              \
   } while (0)
 
 /* Kept in every build where a false condition would lose data. */

@@ -96,7 +96,7 @@ static inline fixture_image fixture_copy(const fixture_image *from) {
 
 /* The directory's node; fs->mutex held. */
 static inline skv_mem_node *fixture_dir(skv_mem_fs *fs) {
-  return skv_mem_find(fs, fs->root, FIXTURE_PATH + 1);
+  return skv_mem_find(fs, fs->root, &FIXTURE_PATH[1]);
 }
 
 static inline fixture_image fixture_take(skv_env *mem) {

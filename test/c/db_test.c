@@ -47,8 +47,7 @@ static stratakv_options options;
 static char path[4096];
 
 static void must(int rc, const stratakv_error *err, const char *what) {
-  if (rc != STRATAKV_OK)
-    fprintf(stderr, "%s: %d %s\n", what, rc, err->message);
+  if (rc != STRATAKV_OK) fprintf(stderr, "%s: %d %s\n", what, rc, err->message);
   CHECK(rc == STRATAKV_OK);
   if (rc != STRATAKV_OK) exit(1);
 }
@@ -73,9 +72,9 @@ static int get_is(stratakv_txn *txn, stratakv_snapshot *snap, const model *m,
   char key[40], want[256];
   stratakv_error err;
   size_t key_len = key_of(i, key);
-  int rc = txn ? stratakv_txn_get(txn, table.id, key, key_len, &err, &value)
-               : stratakv_get(store, snap, table.id, key, key_len, &err,
-                              &value);
+  int rc =
+      txn ? stratakv_txn_get(txn, table.id, key, key_len, &err, &value)
+          : stratakv_get(store, snap, table.id, key, key_len, &err, &value);
   if (!m->present[i]) return rc == STRATAKV_NOTFOUND;
   if (rc != STRATAKV_OK) return 0;
   size_t n = value_of(m->value[i], want);
@@ -118,8 +117,7 @@ static int cursor_is(stratakv_cursor *c, const model *m) {
   return rc == STRATAKV_OK && j < 0;
 }
 
-static int scan_is(stratakv_txn *txn, stratakv_snapshot *snap,
-                   const model *m) {
+static int scan_is(stratakv_txn *txn, stratakv_snapshot *snap, const model *m) {
   stratakv_cursor *c;
   stratakv_error err;
   int rc = stratakv_cursor_open(store, snap, txn, table.id, NULL, &err, &c);
@@ -133,16 +131,16 @@ static void put(stratakv_txn *txn, model *m, uint32_t i, uint32_t v) {
   char key[40], value[256];
   stratakv_error err;
   size_t key_len = key_of(i, key), n = value_of(v, value);
-  int rc = txn ? stratakv_txn_put(txn, table.id, key, key_len, value, n,
-                                  STRATAKV_BLIND, &err)
-               : stratakv_put(store, table.id, key, key_len, value, n, &err,
-                              NULL);
+  int rc =
+      txn ? stratakv_txn_put(txn, table.id, key, key_len, value, n,
+                             STRATAKV_BLIND, &err)
+          : stratakv_put(store, table.id, key, key_len, value, n, &err, NULL);
   must(rc, &err, "put");
   m->present[i] = 1;
   m->value[i] = v;
 }
 
-static void delete(stratakv_txn *txn, model *m, uint32_t i) {
+static void delete (stratakv_txn *txn, model *m, uint32_t i) {
   char key[40];
   stratakv_error err;
   size_t key_len = key_of(i, key);
@@ -165,7 +163,7 @@ static void test_basic(void) {
   CHECK(get_is(NULL, NULL, &now, 5));
   CHECK(get_is(NULL, NULL, &now, 4));
   CHECK(scan_is(NULL, NULL, &now));
-  delete(NULL, &now, 5);
+  delete (NULL, &now, 5);
   CHECK(get_is(NULL, NULL, &now, 5));
   CHECK(scan_is(NULL, NULL, &now));
 
@@ -173,8 +171,7 @@ static void test_basic(void) {
   char key[40], value[256];
   size_t key_len = key_of(9, key);
   stratakv_batch_require(batch, table.id, key, key_len, STRATAKV_IF_ABSENT, 0);
-  stratakv_batch_put(batch, table.id, key, key_len, value,
-                     value_of(55, value));
+  stratakv_batch_put(batch, table.id, key, key_len, value, value_of(55, value));
   CHECK(stratakv_write(store, &batch, 1, &err, &result) == STRATAKV_OK);
   CHECK(result.code == STRATAKV_OK && result.lsn > 0);
   lsn = result.lsn;
@@ -207,7 +204,7 @@ static void test_txn(void) {
   must(stratakv_savepoint(a, &err, &mark), &err, "savepoint");
   model at_mark = inside;
   put(a, &inside, 21, 8);
-  delete(a, &inside, 3);
+  delete (a, &inside, 3);
   CHECK(scan_is(a, NULL, &inside));
   CHECK(scan_is(NULL, NULL, &before));
   must(stratakv_rollback_to(a, mark, &err), &err, "rollback to");
@@ -253,7 +250,7 @@ static void random_step(skv_prng *rng) {
   if (what < 600) {
     put(NULL, &now, i, (uint32_t)(skv_prng_u64(rng) & 0xffffff));
   } else if (what < 850) {
-    delete(NULL, &now, i);
+    delete (NULL, &now, i);
   } else if (what < 980) {
     CHECK(get_is(NULL, NULL, &now, i));
   } else if (what < 990) {
@@ -290,7 +287,7 @@ static void test_large(uint64_t seed) {
   for (int i = 0; i < 60000; i++) {
     uint32_t k = (uint32_t)(skv_prng_u64(&rng) % MODEL_KEYS);
     put(txn, &inside, k, (uint32_t)(skv_prng_u64(&rng) & 0xffffff));
-    if (i % 7 == 0) delete(txn, &inside, (k + 13) % MODEL_KEYS);
+    if (i % 7 == 0) delete (txn, &inside, (k + 13) % MODEL_KEYS);
     if (i == 30000) {
       must(stratakv_savepoint(txn, &err, &mark), &err, "savepoint");
       at_mark = inside;
@@ -328,12 +325,13 @@ static void test_snapshots(uint64_t seed) {
   for (int s = 0; s < COUNT; s++) {
     must(stratakv_snapshot_open(store, &err, &snaps[s]), &err, "snapshot");
     must(stratakv_cursor_open(store, NULL, NULL, table.id, NULL, &err,
-                              &cursors[s]), &err, "cursor");
+                              &cursors[s]),
+         &err, "cursor");
     models[s] = now;
     for (int i = 0; i < 3000; i++) {
       uint32_t k = (uint32_t)(skv_prng_u64(&rng) % MODEL_KEYS);
       if (i % 3 == 0)
-        delete(NULL, &now, k);
+        delete (NULL, &now, k);
       else
         put(NULL, &now, k, (uint32_t)(skv_prng_u64(&rng) & 0xffffff));
     }
@@ -364,9 +362,12 @@ static void run_all(const char *dir, const char *name, int steps) {
 }
 
 int main(int argc, char **argv) {
-  const char *dir = argc > 1 ? argv[1] : "build/tmp/db_test";
+  const char *parent = argc > 1 ? argv[1] : "build/tmp/db_test";
+  char dir[4000]; /* a fresh one */
   mkdir("build", 0777);
   mkdir("build/tmp", 0777);
+  mkdir(parent, 0777);
+  snprintf(dir, sizeof dir, "%s/%ld", parent, (long)getpid());
   mkdir(dir, 0777);
   stratakv_options_init(&options);
   options.wal_size = 64 << 10;
