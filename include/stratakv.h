@@ -13,6 +13,8 @@
  *   function says otherwise. Any function may return NOMEM, IOERR, CORRUPT
  *   and MISUSE (a handle carried across fork, or a NULL one).
  *
+ *   A table id that the store does not have is ERROR.
+ *
  * THREADS  A stratakv_store may be used by any number of threads at once. A
  *   cursor, transaction or batch is used by one thread at a time; a snapshot
  *   by any number. Everything opened from a store is closed before it.
@@ -427,7 +429,7 @@ STRATAKV_API int stratakv_compact(stratakv_store *store,
                                   stratakv_progress progress, void *arg,
                                   stratakv_error *err);
 
-/* Called for each figure, in a fixed order: name as in /metrics, unit
+/* Called for each figure, in a fixed order: its name, unit
  * ("bytes", "seconds", "count", "bool"), and a sentence of help. Not 0 ends
  * the listing. */
 typedef int (*stratakv_stat)(void *arg, const char *name, double value,

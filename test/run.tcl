@@ -127,7 +127,10 @@ set skip_lines {}
 set running {}   ;# channel -> job
 
 proc start_job {job} {
-  global running output opt
+  global running output opt root
+  # What a run that was killed left behind; a C test works below build/tmp too.
+  file delete -force {*}[glob -nocomplain -directory $root/build/tmp \
+    [dict get $job name] [dict get $job name].*]
   set h [open "|[with_environment $job] </dev/null 2>@1" r]
   fconfigure $h -blocking 0 -translation lf -encoding utf-8
   set output($h) {}

@@ -33,6 +33,16 @@ int skv_check_key(uint32_t table, const void *key, size_t key_len,
   return STRATAKV_OK;
 }
 
+/* Ids are given in order and never taken back. */
+int skv_check_table(const stratakv_store *store, uint32_t table, skv_err *err) {
+  skv_db *db = store->db;
+  if (table != 0 && table <= skv_load(&db->last_table)) return STRATAKV_OK;
+  int rc = skv_head_follow(db, err); /* another process may have made it */
+  if (rc != STRATAKV_OK) return rc;
+  if (table != 0 && table <= skv_load(&db->last_table)) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_ERROR, "the store has no table %u", table);
+}
+
 int skv_check_value(const void *value, size_t value_len, skv_err *err) {
   if (!value && value_len > 0)
     return SKV_ERROR(err, STRATAKV_ERROR, "value is NULL");
@@ -348,6 +358,7 @@ int stratakv_get(stratakv_store *store, const stratakv_snapshot *snapshot,
                  stratakv_error *err, stratakv_value *value) {
   int rc = skv_handle_check(store, err);
   if (rc == STRATAKV_OK) rc = skv_check_key(table, key, key_len, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(store, table, err);
   if (rc != STRATAKV_OK) return rc;
   skv_slice user = skv_slice_of(key, key_len);
   if (snapshot)

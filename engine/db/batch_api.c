@@ -17,8 +17,9 @@ struct stratakv_batch {
   skv_err err;
   skv_buf entries; /* engine/wal/batch.h */
   uint64_t count;
-  skv_buf keys;       /* of the conditions */
-  skv_buf conditions; /* array of batch_condition */
+  uint32_t last_table; /* greatest id in it */
+  skv_buf keys;        /* of the conditions */
+  skv_buf conditions;  /* array of batch_condition */
 };
 
 stratakv_batch *stratakv_batch_new(void) {
@@ -47,6 +48,7 @@ static int batch_add(stratakv_batch *batch, uint8_t kind, uint32_t table,
     batch->rc = skv_check_value(value.data, value.size, &batch->err);
   if (batch->rc != STRATAKV_OK) return batch->rc;
   skv_batch_append(&batch->entries, kind, table, key, value);
+  if (table > batch->last_table) batch->last_table = table;
   batch->count++;
   if (batch->entries.rc != STRATAKV_OK)
     batch->rc = skv_error_nomem(&batch->err);
@@ -76,6 +78,7 @@ int stratakv_batch_require(stratakv_batch *batch, uint32_t table,
     batch->rc =
         SKV_ERROR(&batch->err, STRATAKV_ERROR, "%d is no condition", condition);
   if (batch->rc != STRATAKV_OK) return batch->rc;
+  if (table > batch->last_table) batch->last_table = table;
   batch_condition c = {batch->keys.size, SKV_TABLE_PREFIX + key_len, condition,
                        version};
   skv_make_key(&batch->keys, table, skv_slice_of(key, key_len));
@@ -155,6 +158,8 @@ static int write_large(stratakv_store *store, skv_slice entries,
 static void write_prepare(stratakv_store *store, stratakv_batch *batch,
                           stratakv_result *result, skv_commit *commit) {
   memset(result, 0, sizeof *result);
+  if (batch->rc == STRATAKV_OK && batch->last_table > 0)
+    batch->rc = skv_check_table(store, batch->last_table, &batch->err);
   *commit = (skv_commit){.batch = skv_buf_bytes(&batch->entries),
                          .entries = batch->count,
                          .type = SKV_RECORD_COMMIT,
@@ -257,6 +262,7 @@ int stratakv_put(stratakv_store *store, uint32_t table, const void *key,
                  stratakv_error *err, uint64_t *lsn) {
   int rc = skv_handle_check_write(store, err);
   if (rc == STRATAKV_OK) rc = skv_check_key(table, key, key_len, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(store, table, err);
   if (rc == STRATAKV_OK) rc = skv_check_value(value, value_len, err);
   if (rc != STRATAKV_OK) return rc;
   return write_one(store, SKV_KIND_PUT, table, skv_slice_of(key, key_len),
@@ -267,6 +273,7 @@ int stratakv_delete(stratakv_store *store, uint32_t table, const void *key,
                     size_t key_len, stratakv_error *err, uint64_t *lsn) {
   int rc = skv_handle_check_write(store, err);
   if (rc == STRATAKV_OK) rc = skv_check_key(table, key, key_len, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(store, table, err);
   if (rc != STRATAKV_OK) return rc;
   return write_one(store, SKV_KIND_DELETE, table, skv_slice_of(key, key_len),
                    skv_slice_of(NULL, 0), err, lsn);

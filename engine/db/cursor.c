@@ -96,7 +96,7 @@ int stratakv_cursor_open(stratakv_store *store,
                          stratakv_error *err, stratakv_cursor **out) {
   *out = NULL;
   int rc = skv_handle_check(store, err);
-  if (rc == STRATAKV_OK) rc = skv_check_key(table, NULL, 0, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(store, table, err);
   if (rc != STRATAKV_OK) return rc;
   stratakv_cursor *c = skv_new(sizeof *c, &rc);
   if (rc != STRATAKV_OK) return skv_error_nomem(err);

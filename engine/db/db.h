@@ -110,7 +110,8 @@ struct skv_db {
   skv_manifest_end head_end;
   bool head_doubted; /* the manifest may not be on the disk (after a fence):
                         the next edit makes a new one */
-  _Atomic uint64_t adopted; /* skv_head_pos of db->state; any thread reads */
+  _Atomic uint32_t last_table; /* greatest table id of db->state */
+  _Atomic uint64_t adopted;    /* skv_head_pos of db->state; any thread reads */
 
   /* state.c, under state_mutex */
   skv_mutex state_mutex;

@@ -24,6 +24,8 @@ int skv_handle_check_write(const stratakv_store *store, skv_err *err);
 /* ERROR or TOOBIG for what is not a table id, key or value. */
 int skv_check_key(uint32_t table, const void *key, size_t key_len,
                   skv_err *err);
+/* ERROR if the store has no table with this id. */
+int skv_check_table(const stratakv_store *store, uint32_t table, skv_err *err);
 int skv_check_value(const void *value, size_t value_len, skv_err *err);
 
 /* An internal key in `buf` (cleared by the caller); sticky as skv_buf. */

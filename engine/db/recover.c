@@ -364,6 +364,17 @@ static int recover_search_log(void *arg, const skv_name *name) {
                            what);
 }
 
+/* INV-7: nobody else is there who could have removed a file. */
+static int recover_missing(int rc, uint64_t manifest, skv_err *err) {
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  char what[sizeof err->message] = "";
+  if (err) memcpy(what, err->message, sizeof what);
+  return SKV_ERROR(err, STRATAKV_CORRUPT,
+                   "a file that CURRENT or %06llu.manifest names is missing: "
+                   "%.300s",
+                   (unsigned long long)manifest, what);
+}
+
 static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
   uint64_t file;
   skv_version *version = NULL;
@@ -377,20 +388,13 @@ static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
     rc = skv_store_list(db->store, recover_search_log, &search, err);
     if (rc != STRATAKV_OK) skv_version_unref(version);
   }
-  if (rc == STRATAKV_NOTFOUND) {
-    char what[sizeof err->message] = "";
-    if (err) memcpy(what, err->message, sizeof what);
-    rc = SKV_ERROR(err, STRATAKV_CORRUPT,
-                   "a file that CURRENT or %06llu.manifest names is missing: "
-                   "%.300s",
-                   (unsigned long long)file, what);
-  }
+  rc = recover_missing(rc, file, err);
   if (rc != STRATAKV_OK) return rc;
   if (version->wal_count == 0) {
     skv_version_unref(version);
     return SKV_ERROR(err, STRATAKV_CORRUPT, "the manifest names no log");
   }
-  return skv_state_install(db, version, err);
+  return recover_missing(skv_state_install(db, version, err), file, err);
 }
 
 /* The last edit may be one that nobody published, and that is not on the disk:

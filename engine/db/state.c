@@ -211,7 +211,11 @@ void skv_state_publish(skv_db *db, skv_state *state) {
   skv_state *old = db->state;
   db->state = state;
   skv_mutex_unlock(&db->state_mutex);
-  skv_store_word(&db->adopted, state->version->pos);
+  const skv_version *version = state->version;
+  size_t tables = version->table_count;
+  if (tables > 0)
+    skv_store_word(&db->last_table, version->tables[tables - 1].id);
+  skv_store_word(&db->adopted, version->pos);
   skv_state_unref(old);
 }
 

@@ -71,6 +71,7 @@ int stratakv_txn_get(stratakv_txn *txn, uint32_t table, const void *key,
                      stratakv_value *value) {
   int rc = skv_handle_check(txn ? txn->store : NULL, err);
   if (rc == STRATAKV_OK) rc = skv_check_key(table, key, key_len, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(txn->store, table, err);
   if (rc != STRATAKV_OK) return rc;
   uint8_t space[256];
   skv_buf buf = {0};
@@ -168,6 +169,7 @@ int stratakv_txn_put(stratakv_txn *txn, uint32_t table, const void *key,
                      int saw, stratakv_error *err) {
   int rc = skv_handle_check_write(txn ? txn->store : NULL, err);
   if (rc == STRATAKV_OK) rc = skv_check_key(table, key, key_len, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(txn->store, table, err);
   if (rc == STRATAKV_OK) rc = skv_check_value(value, value_len, err);
   if (rc != STRATAKV_OK) return rc;
   return txn_change(txn, SKV_KIND_PUT, table, skv_slice_of(key, key_len),
@@ -178,6 +180,7 @@ int stratakv_txn_delete(stratakv_txn *txn, uint32_t table, const void *key,
                         size_t key_len, int saw, stratakv_error *err) {
   int rc = skv_handle_check_write(txn ? txn->store : NULL, err);
   if (rc == STRATAKV_OK) rc = skv_check_key(table, key, key_len, err);
+  if (rc == STRATAKV_OK) rc = skv_check_table(txn->store, table, err);
   if (rc != STRATAKV_OK) return rc;
   return txn_change(txn, SKV_KIND_DELETE, table, skv_slice_of(key, key_len),
                     skv_slice_of(NULL, 0), saw, err);

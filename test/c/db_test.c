@@ -7,6 +7,7 @@
  *   3  random operations with flush, compaction, reopening
  *   4  transactions larger than memory (spill, INGEST)
  *   5  snapshots and cursors that stay as they were (INV-4)
+ *   6  a missing log
  *
  * Covers: INV-2, INV-3, INV-4, INV-5, INV-6
  */
@@ -166,6 +167,16 @@ static void test_basic(void) {
   delete (NULL, &now, 5);
   CHECK(get_is(NULL, NULL, &now, 5));
   CHECK(scan_is(NULL, NULL, &now));
+
+  /* A table that does not exist is refused everywhere. */
+  CHECK(stratakv_put(store, table.id + 1, "x", 1, "", 0, &err, NULL) ==
+        STRATAKV_ERROR);
+  CHECK(stratakv_get(store, NULL, table.id + 1, "x", 1, &err, NULL) ==
+        STRATAKV_ERROR);
+  stratakv_batch *stray = stratakv_batch_new();
+  stratakv_batch_put(stray, table.id + 1, "x", 1, "", 0);
+  CHECK(stratakv_write(store, &stray, 1, &err, NULL) == STRATAKV_ERROR);
+  stratakv_batch_free(stray);
 
   stratakv_batch *batch = stratakv_batch_new();
   char key[40], value[256];
@@ -347,6 +358,18 @@ static void test_snapshots(uint64_t seed) {
   free(models);
 }
 
+/* ---- 6 ----------------------------------------------------------------- */
+
+/* A log that the manifest names and that is gone is damage, and is named. */
+static void test_missing_log(void) {
+  char command[5000];
+  stratakv_error err;
+  snprintf(command, sizeof command, "rm '%s'/*.wal", path);
+  CHECK(system(command) == 0);
+  CHECK(stratakv_open(path, &options, &err, &store) == STRATAKV_CORRUPT);
+  CHECK(strstr(err.message, ".wal") != NULL);
+}
+
 static void run_all(const char *dir, const char *name, int steps) {
   snprintf(path, sizeof path, "%s/%s", dir, name);
   memset(&now, 0, sizeof now);
@@ -359,6 +382,7 @@ static void run_all(const char *dir, const char *name, int steps) {
   test_large(5);
   test_random(6, steps / 2);
   close_store();
+  test_missing_log();
 }
 
 int main(int argc, char **argv) {
