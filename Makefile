@@ -68,7 +68,10 @@ CLANG_PACKAGES := clang libclang-rt-14-dev
 BENCH_PACKAGES := librocksdb-dev liblmdb-dev
 
 # Only what the goals need is asked for.
-PACKAGES := $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+PACKAGES := $(BUILD_PACKAGES) $(RUN_PACKAGES)
+ifneq ($(filter test asan tsan deps,$(MAKECMDGOALS)),)
+PACKAGES += $(TEST_PACKAGES)
+endif
 ifneq ($(findstring clang,$(CC)),)
 PACKAGES += $(CLANG_PACKAGES)
 endif
@@ -232,7 +235,7 @@ lint: all
 format:
 	$(CLANG_FORMAT) -i $(TIDY)
 
-# ---- Benchmarks: PERFORMANCE sections 1 to 3; they never assert a speed --------
+# ---- Benchmarks: they never assert a speed -------------------------------------
 
 BENCH_ENGINES := stratakv rocksdb lmdb sqlite
 BENCH_LIBS_stratakv := build/libstratakv.a $(CODECS)

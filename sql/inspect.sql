@@ -20,5 +20,5 @@ FROM kv;
 -- How a query is answered: a seek, not a scan.
 EXPLAIN QUERY PLAN SELECT * FROM kv WHERE key GLOB 'user:*' ORDER BY key DESC;
 
--- The engine's own figures, as in /metrics.
+-- The engine's own figures: of the segments, and of this process.
 SELECT name, value, unit FROM stratakv_stats('kv');

@@ -228,7 +228,7 @@ proc check_acknowledged {} {
     if {[lindex $rows $i] ne "ack:[format %06d $i]|value $i"} { incr missing }
   }
   must_be "none of them is missing" $missing 0
-  must_be "nothing was invented" \
+  must_be "nothing was invented (one write may have been on its way)" \
     [expr {[llength $rows] - [llength $::acknowledged] in {0 1}}] 1
 }
 step "the shell, still open, goes on at once"

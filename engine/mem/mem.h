@@ -15,7 +15,7 @@
  *   geometrically, so that n entries cost O(n log n) however they come.
  *
  * Either is built only when it is needed: a log that is only written and
- * flushed never has a point index (DESIGN section 5).
+ * flushed never has a point index (engine/DESIGN.md).
  *
  * THREADS  catch_up and iter_new may be called by any thread (each has a mutex
  *   inside); get and the iterators take no lock. Freed by reference count.

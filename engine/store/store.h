@@ -28,7 +28,7 @@
  *   is safe and faster (P15); readers always use the mapping.
  *
  * CODES  as engine/os/env.h. A file that is absent is NOTFOUND here; the
- *   caller knows whether that is damage or a newer head (DESIGN section 6).
+ *   caller knows whether that is damage or a newer head (tree/manifest.h).
  *
  * THREADS  Everything may be called by any thread; writes to one object are
  *   serialized by its owner's lock.
