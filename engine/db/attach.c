@@ -41,7 +41,7 @@ void skv_slot_describe(skv_db *db, uint32_t slot, char *text, size_t size) {
   snprintf(text, size, "pid %u (%s)", skv_load(&s->pid), program);
 }
 
-static int attach_claim_slot(skv_db *db, skv_err *err) {
+int skv_slot_claim(skv_db *db, skv_err *err) {
   skv_shared *shared = db->shared;
   for (uint32_t i = 0; i < SKV_SLOTS; i++) {
     int rc = skv_store_lock(db->store, SKV_LOCK_SLOT + i, SKV_EXCLUSIVE, err);
@@ -109,7 +109,7 @@ static int attach_join(skv_db *db, uint64_t deadline, skv_err *err) {
     return SKV_ERROR(err, STRATAKV_NOTADB,
                      "store format %u, this build reads up to %u",
                      skv_load(&db->shared->format), SKV_FORMAT);
-  rc = attach_claim_slot(db, err);
+  rc = skv_slot_claim(db, err);
   if (rc == STRATAKV_OK) rc = skv_head_follow(db, err);
   if (rc == STRATAKV_OK && !db->options.read_only) attach_settle(db, deadline);
   return rc;

@@ -80,7 +80,8 @@ typedef struct skv_view {
 
 typedef struct skv_counters {
   _Atomic uint64_t commits, syncs, wal_bytes, conflicts, busy;
-  _Atomic uint64_t gets, flushes, compactions, compact_bytes, stall_ns;
+  _Atomic uint64_t torn_tails;
+  _Atomic uint64_t flushes, compactions, compact_bytes, stall_ns;
 } skv_counters;
 
 struct skv_db {
@@ -167,6 +168,7 @@ struct skv_db {
  * nobody else has it open; and leave it, cleanly if last. */
 int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err);
 int skv_db_detach(skv_db *db, skv_err *err);
+int skv_slot_claim(skv_db *db, skv_err *err); /* the first free one */
 bool skv_slot_alive(skv_db *db, uint32_t slot);
 void skv_db_next_name(void *db, skv_name *out); /* an unnamed file's name */
 /* "pid 4711 (stratakvd)" of a slot, for messages. */

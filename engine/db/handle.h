@@ -53,7 +53,15 @@ int skv_registry_open(skv_env *env, const char *path,
                       skv_db **out);
 int skv_registry_close(skv_db *db, skv_err *err);
 
-/* owners.c */
+/*
+ * owners.c
+ *
+ * FILE  Text. Line 1: "stratakv-owners 1 CHECKSUM", 16 hexadecimal digits of
+ *   the checksum (seed 0) of everything behind that line. Then one
+ *   percent-encoded path a line: relative to the store's directory if the
+ *   database lies beneath the same parent, else canonical. At most 64 KiB.
+ *   Replaced as a whole. Damage is AUTH: nobody is listed.
+ */
 int skv_owners_apply(skv_db *db, const stratakv_options *options, skv_err *err);
 
 #endif

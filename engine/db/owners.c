@@ -1,12 +1,6 @@
 /*
  * OWNERS: the database files that may open this store unasked (the SQL
- * surface's trust rules).
- *
- * FILE  Text. Line 1: "stratakv-owners 1 CHECKSUM", 16 hexadecimal digits of
- *   the checksum (seed 0) of everything behind that line. Then one
- *   percent-encoded path a line: relative to the store's directory if the
- *   database lies beneath the same parent, else canonical. At most 64 KiB.
- *   Replaced as a whole. Damage is AUTH: nobody is listed.
+ * surface's trust rules). The file's layout stands in handle.h.
  */
 #include <stdio.h>
 #include <stdlib.h>

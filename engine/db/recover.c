@@ -85,21 +85,7 @@ static int recover_scan_name(void *arg, const skv_name *name) {
 static int recover_claim(skv_db *db, skv_err *err) {
   int rc = skv_store_list(db->store, recover_scan_name, db, err);
   if (rc != STRATAKV_OK) return rc;
-  /* Alone: slot 0 is free. */
-  rc = skv_store_lock(db->store, SKV_LOCK_SLOT, SKV_EXCLUSIVE, err);
-  if (rc != STRATAKV_OK) return rc;
-  skv_slot *slot = &db->shared->slots[0];
-  uint64_t words[2] = {0, 0};
-  char program[16] = {0};
-  db->env->program(db->env, program);
-  memcpy(words, program, 16);
-  db->slot = 0;
-  db->incarnation = atomic_fetch_add(&db->shared->next_incarnation, 1) + 1;
-  skv_store_word(&slot->incarnation, db->incarnation);
-  skv_store_word(&slot->pid, db->env->pid(db->env));
-  skv_store_word(&slot->program[0], words[0]);
-  skv_store_word(&slot->program[1], words[1]);
-  return rc;
+  return skv_slot_claim(db, err);
 }
 
 /* ---- Creation ---------------------------------------------------------- */
@@ -271,6 +257,17 @@ static int recover_ingest(skv_db *db, skv_memlog *log, recover_end *end,
   return STRATAKV_OK;
 }
 
+/* Something stands at the end that is no record: a torn write, or damage that
+ * nothing vouches against. It is dropped, and counted. */
+static void recover_count_torn(skv_db *db, const skv_memlog *log,
+                               const recover_end *end) {
+  static const uint8_t zeros[SKV_RECORD_HEADER];
+  uint64_t offset = end->place.offset;
+  if (skv_log_size(log->log) - offset >= sizeof zeros &&
+      memcmp(skv_log_bytes(log->log) + offset, zeros, sizeof zeros) != 0)
+    atomic_fetch_add(&db->counters.torn_tails, 1);
+}
+
 /* After an unclean end: make the accepted part durable and turn to a new log
  * (P10: beyond everything the old one could have held). */
 static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
@@ -280,6 +277,7 @@ static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
   int rc = recover_rewrite(log, from, end->place.offset, err);
   if (rc != STRATAKV_OK) return rc;
 
+  recover_count_torn(db, log, end);
   uint32_t epoch = end->place.epoch + 1;
   recover_publish(db, end->tail, epoch);
   skv_write_adopt_alone(db, log, &end->place, end->last.type);

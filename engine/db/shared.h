@@ -2,8 +2,19 @@
  * The shared page: the only memory that processes share. Plain atomic words;
  * nothing in it points anywhere or can be half-updated.
  *
- * FILE  SHARED, 16 KiB, mapped by every attached process. Offsets as in the
- *   struct below; each group has a cache line of its own.
+ * FILE  SHARED, 16 KiB, little-endian, mapped by every attached process; each
+ *   group has a cache line of its own. No checksum: see TRUST.
+ *      0  8  magic               256  8  head
+ *      8  4  format              264  8  retired log
+ *     12  4  next incarnation    320  4  epoch
+ *     16 16  boot id             324  4  owner of WRITE
+ *     32 16  store id            328  8  entries in the active log
+ *     48  8  recoveries          384  8  requests
+ *     56  4  fence               392  4  request word
+ *     60  4  rescue              396  4  release word
+ *     64  8  tail               4096     64 slots of 128 bytes: pid (4),
+ *    128  8  durable                     incarnation (4), pinned log (8),
+ *    192  8  visible                     program (16), zero
  *
  * TRUST  It is meaningful only while someone holds ALIVE, and only if magic,
  *   boot id and store id are those expected (P7). Values read from it are
@@ -56,7 +67,6 @@ typedef struct skv_shared {
   _Alignas(64) _Atomic uint64_t requests; /* bit per slot: wants WRITE (P14) */
   _Atomic uint32_t request_word; /* changes with every request: wait/wake */
   _Atomic uint32_t release_word; /* changes when WRITE is given back */
-  _Atomic uint32_t work_word;    /* changes with every edit: wait/wake */
 
   _Alignas(4096) skv_slot slots[SKV_SLOTS];
 } skv_shared;

@@ -90,6 +90,9 @@ static void stats_of_counters(stats_out *out, skv_db *db) {
   stats_one(out, "stratakv_compaction_written_bytes_total",
             (double)atomic_load(&c->compact_bytes), "bytes",
             "bytes that its compactions wrote");
+  stats_one(out, "stratakv_torn_tails_total",
+            (double)atomic_load(&c->torn_tails), "count",
+            "ends of a log that this process dropped when it recovered it");
   stats_one(out, "stratakv_stall_seconds_total",
             (double)atomic_load(&c->stall_ns) / 1e9, "seconds",
             "time that commits waited for flush or compaction");

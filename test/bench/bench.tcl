@@ -75,13 +75,20 @@ proc ratio {a b} {
 
 # ---- The runs ----------------------------------------------------------------------
 
-for {set round 1} {$round <= $opt(-rounds)} {incr round} {
-  puts stderr "round $round of $opt(-rounds): raw limits"
-  foreach line [split [exec build/bench/raw --dir=$opt(-dir)] \n] {
+proc run_raw {args} {
+  global opt
+  foreach line [split [exec build/bench/raw --dir=$opt(-dir) {*}$args] \n] {
     keep_rate raw [split $line \t]
   }
+}
+
+for {set round 1} {$round <= $opt(-rounds)} {incr round} {
+  puts stderr "round $round of $opt(-rounds): raw limits"
+  run_raw
   foreach engine $opt(-engines) {
     puts stderr "round $round of $opt(-rounds): $engine"
+    # A disk's rate drifts by the minute: measured beside each engine.
+    run_raw --only-syncs=1
     run_engine $engine
   }
 }

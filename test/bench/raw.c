@@ -1,7 +1,7 @@
 /*
  * What this machine can do at most, measured in the same run as the engines.
  *
- *   raw --dir=DIR [--syncs=5000]
+ *   raw --dir=DIR [--syncs=5000] [--only-syncs=1]
  *
  * TSV as bench.c prints it; for the last two the rate is in MiB per second.
  *
@@ -105,6 +105,11 @@ int main(int argc, char **argv) {
   snprintf(path, sizeof path, "%s/raw", dir);
   int fd = make_file(path);
   run_overwrite(fd, syncs, true);
+  if (bench_option_number(argc, argv, "only-syncs", 0) != 0) {
+    close(fd);
+    bench_remove(dir);
+    return 0;
+  }
   run_overwrite(fd, 200000, false);
   run_mapped(fd);
   close(fd);
