@@ -33,6 +33,7 @@ if {$opt(-jobs) eq {}} {
 if {![regexp {^[1-9]\d*$} $opt(-jobs)]} { set opt(-jobs) 2 }
 set build [file join $root $opt(-build)]
 
+set env(LC_ALL) C.UTF-8 ;# what tests pass to programs is UTF-8 everywhere
 set env(SKV_BUILD) $build
 set env(SKV_RELEASE) [file join $root build]
 set env(SKV_PERM) $opt(-perm)

@@ -114,11 +114,11 @@ static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
 int skv_compact_step(skv_db *db, bool full, bool *did, skv_err *err) {
   *did = false;
   skv_mutex_lock(&db->compact_mutex);
-  int rc = skv_store_lock(db->store, SKV_LOCK_COMPACT, SKV_EXCLUSIVE, NULL);
+  int rc = skv_store_lock(db->store, SKV_LOCK_COMPACT, SKV_EXCLUSIVE, err);
   if (rc == STRATAKV_OK) {
     rc = compact_locked(db, full, did, err);
     (void)skv_store_lock(db->store, SKV_LOCK_COMPACT, SKV_UNLOCK, NULL);
-  } else {
+  } else if (rc == STRATAKV_BUSY) {
     SKV_ERROR(err, rc, "another process is compacting");
   }
   skv_mutex_unlock(&db->compact_mutex);

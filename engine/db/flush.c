@@ -89,7 +89,7 @@ static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
 int skv_flush_oldest(skv_db *db, bool *did, skv_err *err) {
   *did = false;
   if (!skv_mutex_try(&db->flush_mutex)) return STRATAKV_OK;
-  int rc = skv_store_lock(db->store, SKV_LOCK_FLUSH, SKV_EXCLUSIVE, NULL);
+  int rc = skv_store_lock(db->store, SKV_LOCK_FLUSH, SKV_EXCLUSIVE, err);
   if (rc == STRATAKV_OK) {
     rc = skv_head_follow(db, err);
     skv_state *state = skv_state_ref(db);
@@ -101,8 +101,6 @@ int skv_flush_oldest(skv_db *db, bool *did, skv_err *err) {
     (void)skv_store_lock(db->store, SKV_LOCK_FLUSH, SKV_UNLOCK, NULL);
   } else if (rc == STRATAKV_BUSY) {
     rc = STRATAKV_OK;
-  } else {
-    SKV_ERROR(err, rc, "cannot lock LOCK for a flush");
   }
   skv_mutex_unlock(&db->flush_mutex);
   return rc;

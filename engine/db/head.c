@@ -21,11 +21,10 @@ int skv_head_lock(skv_db *db, skv_err *err) {
   for (;;) {
     skv_mutex_lock(&db->head_mutex);
     if (db->is_private) return STRATAKV_OK;
-    int rc = skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_EXCLUSIVE, NULL);
+    int rc = skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_EXCLUSIVE, err);
     if (rc == STRATAKV_OK) return rc;
     skv_mutex_unlock(&db->head_mutex); /* readers follow the head meanwhile */
-    if (rc != STRATAKV_BUSY)
-      return SKV_ERROR(err, rc, "cannot lock the head in LOCK");
+    if (rc != STRATAKV_BUSY) return rc;
     if (db->env->now(db->env) > end)
       return SKV_ERROR(err, rc,
                        "waited %u s for another process that is "

@@ -312,6 +312,7 @@ static int pick_add_lower(const picker *p, skv_plan *plan, bool is_small,
       (double)run->segs[from - 1]->meta.size < p->level1_bytes / PICK_SMALL) {
     from--;
   }
+  if (from == to) return STRATAKV_OK; /* an empty level has no array */
   return pick_add(plan, run->segs + from, to - from, err);
 }
 
