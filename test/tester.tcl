@@ -309,8 +309,8 @@ set ::fault_classes {
   fsync-forever    {injected|fdatasync failed}
   cantopen-once    {injected}
   cantopen-forever {injected}
-  lock-once        {injected|cannot lock|another process}
-  lock-forever     {injected|cannot lock|another process}
+  lock-once        {injected|another process}
+  lock-forever     {injected|another process}
 }
 set ::fault_max_rounds [expr {$::sanitizer eq {} ? 3000 : 600}]
 
