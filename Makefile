@@ -218,7 +218,15 @@ serve: release | deps
 RUN_TESTS = CC="$(CC)" $(TCLSH) test/run.tcl -match '$(MATCH)' \
   -perm '$(PERM)' -seed '$(SEED)' -jobs '$(JOBS)'
 
+# All of it as it comes, after what meets the store through SQL and processes
+# in its other forms.
+PERMS := tiny nommap nobackground
+PERM_FILES := vtab* daemon seed_bugs processes kill
 test: all | deps
+ifeq ($(MATCH)$(PERM),*default)
+	@for p in $(PERMS); do $(TCLSH) test/run.tcl -build build/test -perm $$p \
+	  -match '$(PERM_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1; done
+endif
 	@$(RUN_TESTS) -build build/test
 
 # The suite in a sanitized build. tclsh and sqlite3 are ordinary programs:
