@@ -68,8 +68,11 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
   skv_store_word(&db->shared->tail,
                  skv_wal_lsn(db->active->start, place.offset));
   if (place.offset - db->written_back >= SKV_WRITEBACK_BYTES) { /* P16 */
-    skv_log_sync_start(db->active->log, db->written_back,
-                       place.offset - db->written_back);
+    if (db->has_syncer) /* starting it may wait for the device */
+      skv_syncer_wake(db);
+    else
+      skv_log_sync_start(db->active->log, db->written_back,
+                         place.offset - db->written_back);
     db->written_back = place.offset;
   }
   /* Behind a PREPARE or INGEST it must do for the ABORT. */

@@ -8,6 +8,7 @@
  *   compact_mutex    COMPACT of LOCK, one compaction at a time
  *   leadership       WRITE of LOCK: `leading` under commit_mutex, commit.c
  *   head_mutex       HEAD of LOCK, head.c
+ *   pin_mutex        the slot's pinned log, state.c
  *   state_mutex      the pointer `state` and the list of logs, state.c
  *   commit_mutex     the queue of commits: held for moments only
  */
@@ -70,6 +71,7 @@ typedef struct skv_state {
   size_t source_count; /* logs and level-0 runs by descending LSN, then the
                           levels that are not empty */
   skv_source *sources;
+  struct skv_state *next_dead; /* db->dead, under state_mutex */
 } skv_state;
 
 /* A state and how far to read in it. */
@@ -116,7 +118,9 @@ struct skv_db {
 
   /* state.c, under state_mutex */
   skv_mutex state_mutex;
+  skv_mutex pin_mutex;
   skv_state *state;
+  skv_state *dead; /* states that the worker frees */
   skv_memlog *logs;
   uint64_t opening; /* log that is being mapped, for the pin; 0: none */
 
@@ -207,6 +211,7 @@ int skv_state_install(skv_db *db, skv_version *version, skv_err *err);
 skv_state *skv_state_ref(skv_db *db); /* the newest that this process has */
 skv_state *skv_state_share(skv_state *state);
 void skv_state_unref(skv_state *state);
+void skv_state_bury(skv_db *db); /* free what nobody holds any more: worker */
 /* P2: what is visible now. */
 int skv_view_take(skv_db *db, skv_err *err, skv_view *out);
 void skv_view_release(skv_view *view);
@@ -214,7 +219,7 @@ skv_memlog *skv_memlog_ref(skv_memlog *log);
 void skv_memlog_unref(skv_memlog *log);
 /* Offset in a log up to which a view at `lsn` reads it. */
 uint64_t skv_memlog_limit(const skv_memlog *log, uint64_t lsn);
-void skv_pin_update(skv_db *db); /* P1; state_mutex held */
+void skv_pin_update(skv_db *db); /* P1; without state_mutex */
 
 /* ---- read.c ------------------------------------------------------------ */
 typedef struct skv_found {

@@ -80,7 +80,31 @@ static int gc_forget_build(void *arg, const skv_version *version, skv_buf *edit,
   return STRATAKV_OK;
 }
 
-static int gc_locked(skv_db *db, skv_err *err) {
+/* Files that are unlinked but kept open: freeing their blocks may take the file
+ * system 0.1 s, and writers who rotate wait for HEAD. */
+#define GC_HELD 64
+typedef struct gc_held {
+  skv_file *files[GC_HELD];
+  size_t count;
+} gc_held;
+
+static int gc_remove(skv_db *db, const skv_name *name, gc_held *held,
+                     skv_err *err) {
+  char text[SKV_NAME_SIZE];
+  skv_file *file = NULL;
+  skv_name_format(name, text);
+  if (held->count < GC_HELD &&
+      db->env->file_open(skv_store_dir(db->store), text, 0, NULL, &file) ==
+          STRATAKV_OK)
+    held->files[held->count++] = file;
+  return skv_store_remove(db->store, name, err);
+}
+
+static void gc_let_go(skv_db *db, gc_held *held) {
+  for (size_t i = 0; i < held->count; i++) db->env->file_close(held->files[i]);
+}
+
+static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
   /* An edit that a dead writer did not publish names files too, and after a
    * failed sync nobody knows which edits there are. */
   if (skv_load(&db->shared->fence)) return STRATAKV_OK;
@@ -99,7 +123,7 @@ static int gc_locked(skv_db *db, skv_err *err) {
   if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
     pass.count = 0;
   for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++)
-    rc = skv_store_remove(db->store, &pass.doomed[i], err);
+    rc = gc_remove(db, &pass.doomed[i], held, err);
   skv_free(pass.doomed);
   skv_state_unref(state);
   return rc;
@@ -113,7 +137,9 @@ int skv_gc(skv_db *db, skv_err *err) {
   if (many) rc = skv_head_edit(db, gc_forget_build, NULL, err);
   if (rc == STRATAKV_OK) rc = skv_head_lock(db, err);
   if (rc != STRATAKV_OK) return rc;
-  rc = gc_locked(db, err);
+  gc_held held = {.count = 0};
+  rc = gc_locked(db, &held, err);
   skv_head_unlock(db);
+  gc_let_go(db, &held);
   return rc;
 }

@@ -22,6 +22,7 @@ static void registry_check_fork(void) {
 static void db_init(skv_db *db) {
   skv_mutex_init(&db->head_mutex);
   skv_mutex_init(&db->state_mutex);
+  skv_mutex_init(&db->pin_mutex);
   skv_mutex_init(&db->commit_mutex);
   skv_mutex_init(&db->work_mutex);
   skv_mutex_init(&db->flush_mutex);
@@ -44,6 +45,7 @@ static void db_free(skv_db *db) {
   if (db->env_owned) skv_env_mem_free(db->env);
   skv_mutex_clear(&db->head_mutex);
   skv_mutex_clear(&db->state_mutex);
+  skv_mutex_clear(&db->pin_mutex);
   skv_mutex_clear(&db->commit_mutex);
   skv_mutex_clear(&db->work_mutex);
   skv_mutex_clear(&db->flush_mutex);

@@ -16,12 +16,18 @@ skv_memlog *skv_memlog_ref(skv_memlog *log) {
   return log;
 }
 
+/* A store into the shared page may wait for the file system (the page was just
+ * written back): not with state_mutex, which every reader takes. */
 void skv_pin_update(skv_db *db) {
+  if (db->is_private) return;
+  skv_mutex_lock(&db->pin_mutex);
+  skv_mutex_lock(&db->state_mutex);
   uint64_t oldest = db->opening;
   for (skv_memlog *log = db->logs; log; log = log->next)
     if (oldest == 0 || log->number < oldest) oldest = log->number;
-  if (!db->is_private)
-    skv_store_word(&db->shared->slots[db->slot].pinned_wal, oldest);
+  skv_mutex_unlock(&db->state_mutex);
+  skv_store_word(&db->shared->slots[db->slot].pinned_wal, oldest);
+  skv_mutex_unlock(&db->pin_mutex);
 }
 
 static void memlog_free(skv_memlog *log) {
@@ -45,9 +51,7 @@ void skv_memlog_unref(skv_memlog *log) {
   skv_mutex_unlock(&db->state_mutex);
   if (!last) return;
   memlog_free(log);
-  skv_mutex_lock(&db->state_mutex);
   skv_pin_update(db);
-  skv_mutex_unlock(&db->state_mutex);
 }
 
 uint64_t skv_memlog_limit(const skv_memlog *log, uint64_t lsn) {
@@ -66,8 +70,8 @@ static int memlog_open(skv_db *db, const skv_wal_info *info, skv_err *err,
   *out = NULL;
   skv_mutex_lock(&db->state_mutex);
   db->opening = info->number;
-  skv_pin_update(db);
   skv_mutex_unlock(&db->state_mutex);
+  skv_pin_update(db);
   atomic_thread_fence(memory_order_seq_cst);
   if (!db->is_private && skv_load(&db->shared->retired_wal) >= info->number)
     return STRATAKV_NOTFOUND;
@@ -124,8 +128,8 @@ static int memlog_get(skv_db *db, const skv_wal_info *info, skv_err *err,
     db->logs = *out;
   }
   db->opening = 0;
-  skv_pin_update(db);
   skv_mutex_unlock(&db->state_mutex);
+  skv_pin_update(db);
   return rc;
 }
 
@@ -173,10 +177,35 @@ skv_state *skv_state_share(skv_state *state) {
   return state;
 }
 
+/* Freeing a state may unmap files that are unlinked already, and the file
+ * system then frees their blocks, with discards for up to 0.1 s: that is for
+ * the worker, not for the reader who happened to be last. */
 void skv_state_unref(skv_state *state) {
-  if (state &&
-      atomic_fetch_sub_explicit(&state->refs, 1, memory_order_acq_rel) == 1)
+  if (!state ||
+      atomic_fetch_sub_explicit(&state->refs, 1, memory_order_acq_rel) != 1)
+    return;
+  skv_db *db = state->db;
+  if (!db->has_worker) {
     state_free(state);
+    return;
+  }
+  skv_mutex_lock(&db->state_mutex);
+  state->next_dead = db->dead;
+  db->dead = state;
+  skv_mutex_unlock(&db->state_mutex);
+  skv_work_ask(db);
+}
+
+void skv_state_bury(skv_db *db) {
+  skv_mutex_lock(&db->state_mutex);
+  skv_state *state = db->dead;
+  db->dead = NULL;
+  skv_mutex_unlock(&db->state_mutex);
+  while (state) {
+    skv_state *next = state->next_dead;
+    state_free(state);
+    state = next;
+  }
 }
 
 int skv_state_make(skv_db *db, skv_version *version, skv_err *err,

@@ -72,6 +72,7 @@ static uint64_t work_wants_log(skv_db *db) {
 static bool work_round(skv_db *db, int *met) {
   bool flushed = false, compacted = false;
   *met = WORK_DONE;
+  skv_state_bury(db);
   if (skv_load(&db->shared->fence)) return false;
   if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
   if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *met = WORK_FAILED;
@@ -214,8 +215,26 @@ static bool syncer_has_work(skv_db *db) {
                   atomic_load(&db->unsynced) > 0);
 }
 
+/* P16: start write-back of what was appended since the last time, by whomever. */
+static void syncer_write_back(skv_db *db, uint64_t *number, uint64_t *from) {
+  skv_mutex_lock(&db->state_mutex);
+  skv_memlog *log = skv_memlog_ref(db->state->logs[db->state->log_count - 1]);
+  skv_mutex_unlock(&db->state_mutex);
+  uint64_t end = skv_memlog_limit(log, skv_load(&db->shared->tail));
+  if (*number != log->number) {
+    *number = log->number;
+    *from = SKV_WAL_HEADER;
+  }
+  if (end >= *from + SKV_WRITEBACK_BYTES) {
+    skv_log_sync_start(log->log, *from, end - *from);
+    *from = end;
+  }
+  skv_memlog_unref(log);
+}
+
 static void *syncer_main(void *arg) {
   skv_db *db = arg;
+  uint64_t log = 0, written_back = 0;
   uint64_t synced = db->env->now(db->env);
   for (;;) {
     uint32_t word = skv_load(&db->shared->request_word);
@@ -238,6 +257,7 @@ static void *syncer_main(void *arg) {
       skv_sync_now(db);
       synced = now;
     }
+    syncer_write_back(db, &log, &written_back);
     syncer_lapse(db);
     syncer_finish(db);
     skv_prepared_expire(db);
@@ -253,6 +273,7 @@ int skv_work_start(skv_db *db, skv_err *err) {
   int rc = skv_thread_start(&db->syncer, "strata-sync", syncer_main, db, err);
   if (rc != STRATAKV_OK) {
     db->has_worker = db->has_syncer = false;
+    skv_state_bury(db);
     return rc;
   }
   rc = skv_thread_start(&db->worker, "strata-work", work_main, db, err);
