@@ -273,7 +273,6 @@ int skv_work_start(skv_db *db, skv_err *err) {
   int rc = skv_thread_start(&db->syncer, "strata-sync", syncer_main, db, err);
   if (rc != STRATAKV_OK) {
     db->has_worker = db->has_syncer = false;
-    skv_state_bury(db);
     return rc;
   }
   rc = skv_thread_start(&db->worker, "strata-work", work_main, db, err);
@@ -292,6 +291,7 @@ void skv_work_stop(skv_db *db) {
     skv_thread_join(&db->syncer);
   }
   db->has_worker = db->has_syncer = false;
+  skv_state_bury(db);
   if (db->next_log) {
     skv_log_close(db->next_log);
     db->next_log = NULL;
