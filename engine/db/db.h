@@ -37,7 +37,7 @@
 #define SKV_KEEP_NS 50000000u    /* a kept WRITE lapses after this idle time */
 #define SKV_YIELD_NS 10000000u   /* P14 */
 #define SKV_GRACE_NS 2000000000u /* a forgotten prepare is undone after this */
-#define SKV_DISK_RESERVE (16u << 20) /* free bytes that only deletes may use */
+#define SKV_DISK_RESERVE (16u << 20) /* no log is made ahead below */
 
 typedef struct skv_db skv_db;
 typedef struct skv_commit skv_commit;

@@ -81,7 +81,7 @@ static int gc_forget_build(void *arg, const skv_version *version, skv_buf *edit,
 }
 
 /* Files that are unlinked but kept open: freeing their blocks may take the file
- * system 0.1 s, and writers who rotate wait for HEAD. */
+ * system long, and writers who rotate wait for HEAD. */
 #define GC_HELD 64
 typedef struct gc_held {
   skv_file *files[GC_HELD];

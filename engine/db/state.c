@@ -178,8 +178,8 @@ skv_state *skv_state_share(skv_state *state) {
 }
 
 /* Freeing a state may unmap files that are unlinked already, and the file
- * system then frees their blocks, with discards for up to 0.1 s: that is for
- * the worker, not for the reader who happened to be last. */
+ * system then frees their blocks, with discards, for long: that is for the
+ * worker, not for the reader who happened to be last. */
 void skv_state_unref(skv_state *state) {
   if (!state ||
       atomic_fetch_sub_explicit(&state->refs, 1, memory_order_acq_rel) != 1)

@@ -1,8 +1,9 @@
 /*
- * The background: a worker that flushes, compacts, prepares logs and collects
- * garbage, and a syncer that syncs for `normal`, lets a kept WRITE lapse, gives
- * it to who asks, and undoes a forgotten prepare. The syncer never waits for
- * the worker (P14).
+ * The background: a worker that flushes, compacts, prepares logs, frees states
+ * and collects garbage, and a syncer that syncs for `normal`, starts write-back,
+ * lets a kept WRITE lapse, gives it to who asks, finishes an INGEST that was
+ * left, and undoes a forgotten prepare. The syncer never waits for the worker
+ * (P14).
  */
 #include "engine/db/db.h"
 
