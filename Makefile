@@ -224,10 +224,15 @@ PERMS := tiny nommap nobackground
 PERM_FILES := vtab* daemon seed_bugs processes kill
 test: all | deps
 ifeq ($(MATCH)$(PERM),*default)
+	@rm -f build/counts.tsv
 	@for p in $(PERMS); do $(TCLSH) test/run.tcl -build build/test -perm $$p \
+	  -counts build/counts.tsv \
 	  -match '$(PERM_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1; done
-endif
+	@$(RUN_TESTS) -build build/test -counts build/counts.tsv \
+	  -floors test/floors.tsv
+else
 	@$(RUN_TESTS) -build build/test
+endif
 
 # The suite in a sanitized build. tclsh and sqlite3 are ordinary programs:
 # the sanitizer's library is loaded before them.
@@ -235,6 +240,11 @@ asan: release all-build/asan | deps
 	@$(RUN_TESTS) -build build/asan -sanitizer asan
 tsan: release all-build/tsan | deps
 	@$(RUN_TESTS) -build build/tsan -sanitizer tsan
+
+# make test-images, test-kill, ...: the tests of that name.
+test-%: all | deps
+	@$(TCLSH) test/run.tcl -build build/test -match '$**' -seed '$(SEED)' \
+	  -jobs '$(JOBS)' -perm '$(PERM)'
 
 lint: all
 	@status=0; for f in $(sort $(wildcard test/lint/*.tcl)); do \

@@ -445,6 +445,97 @@ STRATAKV_API int stratakv_estimate(stratakv_store *store, uint32_t table,
                                    stratakv_error *err, uint64_t *entries,
                                    uint64_t *bytes);
 
+/* ---- Check, backup, salvage -------------------------------------------- */
+
+/* How bad a finding is. */
+#define STRATAKV_NOTE 1   /* nothing is lost: a torn tail, a leftover file */
+#define STRATAKV_DAMAGE 2 /* bytes are wrong, or entries lost */
+
+/* One thing that check or salvage found. Its texts are borrowed. */
+typedef struct stratakv_finding {
+  const char *file; /* its name within the store */
+  uint64_t offset;  /* byte in it; UINT64_MAX: the file as a whole */
+  int severity;     /* STRATAKV_NOTE or STRATAKV_DAMAGE */
+  const char *message;
+} stratakv_finding;
+
+/* Told of each finding, by the calling thread. Not 0 ends the call with
+ * INTERRUPT. */
+typedef int (*stratakv_report)(void *arg, const stratakv_finding *finding);
+
+/* What to tell whom during a long call: all zero for nobody. */
+typedef struct stratakv_watch {
+  stratakv_report report;     /* NULL, or told of findings */
+  stratakv_progress progress; /* NULL, or told how far it is */
+  void *arg;                  /* of both */
+} stratakv_watch;
+
+/*
+ * Read the whole store as it is now, from the files: CURRENT, the manifest
+ * from its beginning, every record of the unflushed logs, every block of every
+ * segment, and whether what they say of each other is true (order of keys,
+ * sizes, numbers of entries, LSNs, search order). Goes on behind damage.
+ * Readers and writers go on meanwhile.
+ *
+ * watch may be NULL. CORRUPT, with the first of them, if there was DAMAGE.
+ */
+STRATAKV_API int stratakv_check(stratakv_store *store,
+                                const stratakv_watch *watch,
+                                stratakv_error *err);
+
+/*
+ * Make a copy of the store in directory `path`, which must be absent (its last
+ * component is made) or empty: the state after the newest commit that was
+ * visible at some moment of the call. Writers go on. Segments are hard links
+ * where the file system allows, else copies; they are checked neither way. The
+ * copy is a store with an id of its own, durable at return, and opened like
+ * any other; OWNERS is not copied. base as in stratakv_options, or NULL.
+ *
+ * *lsn, which may be NULL: the copy holds every version below it. On failure,
+ * nothing that could be taken for a store is at path, and what was made there
+ * is removed if it can be.
+ *
+ * CANTOPEN  path is not empty, or cannot be made
+ */
+STRATAKV_API int stratakv_backup(stratakv_store *store, const char *base,
+                                 const char *path, const stratakv_watch *watch,
+                                 stratakv_error *err, uint64_t *lsn);
+
+/* What stratakv_salvage kept. */
+typedef struct stratakv_salvaged {
+  uint64_t entries; /* in the new store, over all tables */
+  uint64_t tables;
+  uint64_t findings; /* with severity DAMAGE */
+} stratakv_salvaged;
+
+/*
+ * Make a new store at `to` (absent or empty) of what verifies in the directory
+ * `from`, however damaged: blocks and records whose checksums hold, each key
+ * at its newest LSN. `from` is only read, and must be open nowhere (BUSY). A
+ * lost manifest costs the tables' names (they are called table_ID) and may
+ * bring back deleted entries; whatever is lost or doubtful is reported. OK if
+ * a store was made, whatever was lost; out may be NULL.
+ *
+ * CANTOPEN  nothing of a store is at `from`, or `to` is not empty
+ */
+STRATAKV_API int stratakv_salvage(const char *from, const char *to,
+                                  const stratakv_watch *watch,
+                                  stratakv_error *err, stratakv_salvaged *out);
+
+/* One line of text, without its end. Not 0 ends the call with INTERRUPT. */
+typedef int (*stratakv_line)(void *arg, const char *line);
+
+/*
+ * Describe one file of a store, record by record (a log), edit by edit (a
+ * manifest), block by block (a segment), or CURRENT, SHARED, OWNERS: for
+ * people; the lines' form may change. With `entries` not 0 each entry of a log
+ * or segment has a line. Reads only; the store may be in use. CORRUPT, after
+ * the lines that could be made, if something is damaged.
+ */
+STRATAKV_API int stratakv_inspect(const char *file, int entries,
+                                  stratakv_line line, void *arg,
+                                  stratakv_error *err);
+
 /* ---- Typed keys and values: what SQL and HTTP store -------------------- */
 
 /* A value's class; numerically SQLite's type codes. Stored as one tag byte

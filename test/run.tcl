@@ -7,9 +7,15 @@
 #
 #   tclsh test/run.tcl ?-build dir? ?-match globs? ?-perm name? ?-seed n?
 #                      ?-jobs n? ?-sanitizer asan|tsan? ?-limit seconds?
+#                      ?-counts file? ?-floors file?
 #
-# A file's header comment may say `# Timeout: seconds` (default 120) and
-# `# Alone: reason` (it measures, so nothing runs beside it). A C test is a
+# A line "!count NAME N" of a test says how much of something it did. They are
+# summed by name, over several runs if a file keeps them (-counts). With -floors
+# the sums are printed beside the least that they must be (test/floors.tsv), and
+# one below it is a failure.
+#
+# A file's header comment may say `Timeout: seconds` (default 120) and
+# `Alone: reason` (it measures, so nothing runs beside it). A C test is a
 # program NAME_test that exits 0 with a last line `N checks`.
 #
 # Exit status: 0 if nothing failed, every file ran a case, and a file ran.
@@ -19,7 +25,7 @@ package require Tcl 8.6
 set root [file dirname [file dirname [file normalize [info script]]]]
 array set opt {
   -build build/test -match * -perm default -seed {} -jobs {} -sanitizer {}
-  -limit 120
+  -limit 120 -counts {} -floors {}
 }
 foreach {name value} $argv {
   if {![info exists opt($name)]} { puts stderr "unknown option $name"; exit 2 }
@@ -47,7 +53,7 @@ proc header_says {path word default} {
   set f [open $path]
   set head [read $f 3000]
   close $f
-  if {[regexp -line "^# $word:\\s*(.*)$" $head -> value]} { return $value }
+  if {[regexp -line "^\[# *\]+$word:\\s*(.*)$" $head -> value]} { return $value }
   return $default
 }
 
@@ -57,8 +63,10 @@ proc find_jobs {} {
   set jobs {}
   foreach path [lsort [glob -nocomplain -directory $root/test/c *_test.c]] {
     set name [file rootname [file tail $path]]
-    lappend jobs [dict create name $name kind c alone {} \
-      command [list $build/c/$name] limit $opt(-limit)]
+    lappend jobs [dict create name $name kind c \
+      command [list $build/c/$name] \
+      limit [header_says $path Timeout $opt(-limit)] \
+      alone [header_says $path Alone {}]]
   }
   foreach path [lsort [glob -nocomplain -directory $root/test *.test]] {
     lappend jobs [dict create name [file rootname [file tail $path]] kind tcl \
@@ -125,6 +133,7 @@ set total(passed) 0
 set total(failed) 0
 set total(skipped) 0
 set skip_lines {}
+array set counts {}
 set running {}   ;# channel -> job
 
 proc start_job {job} {
@@ -192,6 +201,7 @@ proc report_job {job code text} {
     [expr {$skipped ? "$skipped skipped" : ""}] $seconds]
   foreach line [split $text \n] {
     if {[regexp {^- (.*)} $line -> what]} { lappend skip_lines $what }
+    if {[regexp {^!count (\S+) (\d+)$} $line -> what n]} { add_count $what $n }
   }
   if {$failed} {
     puts [shortened $text]
@@ -248,6 +258,47 @@ proc run_all {jobs at_once} {
   }
 }
 
+# ---- Counts ----------------------------------------------------------------------
+
+proc add_count {name n} {
+  global counts
+  if {![info exists counts($name)]} { set counts($name) 0 }
+  incr counts($name) $n
+}
+
+proc read_lines {path} {
+  if {![file exists $path]} return
+  set f [open $path]
+  set text [read $f]
+  close $f
+  split [string trim $text] \n
+}
+
+# Add the sums of earlier runs, and keep all for later ones.
+proc keep_counts {path} {
+  global counts
+  foreach line [read_lines $path] { add_count {*}[split $line \t] }
+  set f [open $path w]
+  foreach name [lsort [array names counts]] { puts $f $name\t$counts($name) }
+  close $f
+}
+
+# Print the table; what is below its floor fails.
+proc check_floors {path} {
+  global counts total
+  puts [format "\n%-28s %12s %12s" count done floor]
+  foreach line [read_lines $path] {
+    if {[string match #* $line]} continue
+    lassign [split $line \t] name floor
+    set done [expr {[info exists counts($name)] ? $counts($name) : 0}]
+    set low [expr {$done < $floor}]
+    puts [format "%-28s %12s %12s%s" $name $done $floor \
+      [expr {$low ? "  BELOW ITS FLOOR" : ""}]]
+    incr total([expr {$low ? "failed" : "passed"}])
+  }
+  puts {}
+}
+
 prepare_sanitizer
 set jobs [find_jobs]
 puts "seed $opt(-seed), permutation $opt(-perm), build $opt(-build)"
@@ -270,5 +321,7 @@ run_all [lsort -command by_limit $together] $opt(-jobs)
 run_all $alone 1
 
 foreach line $skip_lines { puts "skipped: $line" }
+if {$opt(-counts) ne {}} { keep_counts [file join $root $opt(-counts)] }
+if {$opt(-floors) ne {}} { check_floors [file join $root $opt(-floors)] }
 puts "$total(passed) passed, $total(failed) failed"
 exit [expr {$total(failed) > 0}]

@@ -1,0 +1,78 @@
+/*
+ * What the long tests share: how much to do, from which seed, and saying how
+ * much was done.
+ *
+ * USE  A harness runs cases, each from a number of its own:
+ *
+ *        harness_begin(argc, argv);
+ *        for (uint64_t n; harness_next(CASES_IN_CI, &n);) run_case(n);
+ *        harness_count("images", images);
+ *        return check_end();
+ *
+ *   In `make test` it runs cases SEED .. SEED + CASES_IN_CI - 1, always the
+ *   same ones. SKV_SOAK_S in the environment (seconds, set by `make soak`)
+ *   makes it go on until that time is over. The argument CASE runs one alone.
+ *
+ * FAILURES  CHECK, with check_where holding "case N"; harness_next does that.
+ */
+#ifndef TEST_C_HARNESS_H
+#define TEST_C_HARNESS_H
+
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "test/c/check.h"
+
+static struct harness {
+  uint64_t first, next, only; /* cases; only: 0 is all */
+  double soak_s;              /* 0: bounded by counts */
+  double start;
+  char where[32];
+} harness;
+
+static inline double harness_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static inline void harness_begin(int argc, char **argv) {
+  const char *seed = getenv("SKV_SEED");
+  const char *soak = getenv("SKV_SOAK_S");
+  harness.first = seed && *seed ? strtoull(seed, NULL, 10) : 1;
+  harness.soak_s = soak && *soak ? strtod(soak, NULL) : 0;
+  harness.only = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
+  harness.next = harness.only ? harness.only : harness.first;
+  harness.start = harness_now();
+}
+
+/* Whether a soak has time left; always false in `make test`. */
+static inline bool harness_has_time(void) {
+  return harness.soak_s > 0 && harness_now() - harness.start < harness.soak_s;
+}
+
+/* The next case's number; false when it is enough, or something failed. */
+static inline bool harness_next(uint64_t in_ci, uint64_t *n) {
+  *n = harness.next++;
+  snprintf(harness.where, sizeof harness.where, "case %" PRIu64, *n);
+  check_where = harness.where;
+  bool goes_on = check_failures == 0;
+  if (harness.only != 0)
+    goes_on &= *n == harness.only;
+  else if (harness.soak_s > 0)
+    goes_on &= harness_has_time();
+  else
+    goes_on &= *n - harness.first < in_ci;
+  if (!goes_on) check_where = "";
+  return goes_on;
+}
+
+/* Say how much of something was done. test/floors.tsv has the least of it. */
+static inline void harness_count(const char *name, uint64_t n) {
+  printf("!count %s %" PRIu64 "\n", name, n);
+}
+
+#endif
