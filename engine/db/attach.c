@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 #define ATTACH_POLL_NS 200000u
 
@@ -48,6 +49,7 @@ int skv_slot_claim(skv_db *db, skv_err *err) {
     if (rc == STRATAKV_BUSY) continue;
     if (rc != STRATAKV_OK) return rc;
     skv_slot *slot = &shared->slots[i];
+    SKV_POINT("attach.slot_locked");
     char program[16] = {0};
     uint64_t words[2];
     db->env->program(db->env, program);
@@ -60,6 +62,7 @@ int skv_slot_claim(skv_db *db, skv_err *err) {
     skv_store_word(&slot->program[0], words[0]);
     skv_store_word(&slot->program[1], words[1]);
     atomic_fetch_and(&shared->requests, ~(UINT64_C(1) << i));
+    SKV_POINT("attach.slot_claimed");
     return STRATAKV_OK;
   }
   return SKV_ERROR(err, STRATAKV_BUSY, "%u processes have the store open",
@@ -85,6 +88,7 @@ static void attach_settle(skv_db *db, uint64_t deadline) {
     uint32_t owner = skv_load(&db->shared->owner);
     if (owner == 0) return;
     if (owner - 1 != db->slot && skv_slot_alive(db, owner - 1)) return;
+    SKV_POINT("attach.owner_dead");
     if (skv_lead_begin(db, 0, NULL) != STRATAKV_OK) return;
     int rc = skv_write_acquire(db, 0, 0, NULL);
     skv_lead_end(db);
@@ -111,6 +115,7 @@ static int attach_join(skv_db *db, uint64_t deadline, skv_err *err) {
                      skv_load(&db->shared->format), SKV_FORMAT);
   rc = skv_slot_claim(db, err);
   if (rc == STRATAKV_OK) rc = skv_head_follow(db, err);
+  SKV_POINT("attach.joined");
   if (rc == STRATAKV_OK && !db->options.read_only) attach_settle(db, deadline);
   return rc;
 }
@@ -142,9 +147,11 @@ static int attach_share(skv_db *db, bool create, bool alone, uint64_t deadline,
   int rc = skv_store_shared(db->store, alone, false, err, &page);
   if (rc != STRATAKV_OK) return rc;
   db->shared = page;
+  SKV_POINT("attach.mapped");
   rc = alone ? attach_alone(db, create, err) : attach_join(db, deadline, err);
   if (rc == STRATAKV_OK)
     rc = skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_SHARED, err);
+  SKV_POINT("attach.alive");
   return rc;
 }
 
@@ -184,8 +191,10 @@ int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
     return attach_private(db, err);
   }
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("attach.locked");
   rc = attach_locked(db, create, deadline, err);
   (void)skv_store_lock(db->store, SKV_LOCK_ATTACH, SKV_UNLOCK, NULL);
+  SKV_POINT("attach.done");
   return rc;
 }
 
@@ -204,7 +213,9 @@ static int detach_clean(skv_db *db, skv_err *err) {
   if (rc != STRATAKV_OK) return rc;
   rc = skv_write_acquire(db, 0, 0, err);
   if (rc == STRATAKV_OK) rc = skv_append_sync(db, err);
+  SKV_POINT("detach.synced");
   if (rc == STRATAKV_OK) rc = skv_head_edit(db, detach_clean_build, db, err);
+  SKV_POINT("detach.marked");
   skv_lead_end(db);
   return rc;
 }
@@ -219,6 +230,7 @@ int skv_db_detach(skv_db *db, skv_err *err) {
     if (rc == STRATAKV_OK) {
       /* ATTACH is kept until LOCK is closed: a newcomer must not find ALIVE
        * taken by someone who is already gone. */
+      SKV_POINT("detach.locked");
       if (skv_store_lock(db->store, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, NULL) ==
           STRATAKV_OK)
         rc = detach_clean(db, err);
@@ -227,5 +239,6 @@ int skv_db_detach(skv_db *db, skv_err *err) {
     }
   }
   skv_write_release(db);
+  SKV_POINT("detach.done");
   return rc; /* closing LOCK gives back the rest */
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 #define STALL_POLL_NS 1000000u
 #define GATHER_NS 60000u /* half a sync: what waiting for company may cost */
@@ -57,6 +58,7 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
   int rc =
       skv_log_write(db->active->log, offset, record, space, now_synced, err);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("commit.written");
   db->place = place;
   db->last_type = type;
   *lsn = skv_wal_lsn(db->active->start, offset);
@@ -67,6 +69,7 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
   atomic_fetch_add_explicit(&db->unsynced, space, memory_order_relaxed);
   skv_store_word(&db->shared->tail,
                  skv_wal_lsn(db->active->start, place.offset));
+  SKV_POINT("commit.appended");
   if (place.offset - db->written_back >= SKV_WRITEBACK_BYTES) { /* P16 */
     if (db->has_syncer) /* starting it may wait for the device */
       skv_syncer_wake(db);
@@ -92,12 +95,15 @@ int skv_append_sync(skv_db *db, skv_err *err) {
     return SKV_ERROR(err, STRATAKV_IOERR_FSYNC,
                      "another process's fdatasync failed; the outcome is "
                      "known at the next open");
+  SKV_POINT("commit.synced");
   skv_raise(&db->shared->durable, tail);
+  SKV_POINT("commit.durable");
   return STRATAKV_OK;
 }
 
 void skv_append_publish(skv_db *db) {
   skv_raise(&db->shared->visible, skv_load(&db->shared->tail));
+  SKV_POINT("commit.published");
 }
 
 /* ---- Back-pressure ----------------------------------------------------- */
@@ -142,6 +148,7 @@ int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
     db->env->sleep(db->env, STALL_POLL_NS / 10 * (runs - SKV_SLOW_RUNS + 1));
   int rc = STRATAKV_OK;
   while (level == 2) {
+    SKV_POINT("commit.stalled");
     /* Another process may be the one that flushes. */
     rc = skv_head_follow(db, err);
     level = stall_level(db, &runs, &logs);
@@ -166,6 +173,7 @@ static void commit_append_one(skv_db *db, skv_commit *commit, bool synced) {
   commit->rc = STRATAKV_OK;
   if (commit->check) commit->rc = commit->check(commit, db, &commit->err);
   if (commit->rc != STRATAKV_OK || commit->batch.size == 0) return;
+  SKV_POINT("commit.checked");
   commit->rc =
       skv_append_room(db, commit->batch.size, commit->entries, &commit->err);
   if (commit->rc == STRATAKV_OK)
@@ -321,11 +329,13 @@ static void commit_lead(skv_db *db, skv_commit *list, size_t count,
     return;
   }
   skv_commit *group = commit_take(db, rc == STRATAKV_OK, deadline);
+  SKV_POINT("commit.taken");
   if (rc == STRATAKV_OK)
     commit_group(db, group);
   else
     commit_fail_group(group, rc, &err);
   skv_write_done(db);
+  SKV_POINT("commit.led");
 
   skv_mutex_lock(&db->commit_mutex);
   for (skv_commit *c = group, *next; c; c = next) {

@@ -2,6 +2,7 @@
  * Compaction in slices (P17): pick, merge a slice, publish it, look again.
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 /* Between pieces of work: a flush goes first, and a stop ends the slice. */
 static int compact_yield(void *arg) {
@@ -54,6 +55,7 @@ static int compact_build(void *arg, const skv_version *version, skv_buf *edit,
   int rc = skv_head_name(turn->db, &turn->products, turn->plan->level, 0, 0,
                          &next, edit, err);
   if (rc == STRATAKV_OK) skv_edit_next(edit, next);
+  SKV_POINT("compact.named");
   return rc;
 }
 
@@ -66,11 +68,13 @@ static int compact_slice(skv_db *db, const skv_version *version, skv_plan *plan,
   job.yield = db->has_worker ? compact_yield : NULL;
   int rc = skv_compact_slice(&job, version, plan, err, &turn.products,
                              &turn.edit, &done);
+  SKV_POINT("compact.written");
   uint64_t bytes = 0;
   for (size_t i = 0; i < turn.products.count; i++)
     bytes += turn.products.list[i].meta.size;
   if (rc == STRATAKV_OK) rc = skv_head_edit(db, compact_build, &turn, err);
   if (rc == STRATAKV_OK) {
+    SKV_POINT("compact.published");
     atomic_fetch_add(&db->counters.compactions, 1);
     atomic_fetch_add(&db->counters.compact_bytes, bytes);
     skv_products_clear(&turn.products);
@@ -101,6 +105,7 @@ static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
   rc = full ? skv_pick_full(state->version, &limits, err, &plan)
             : skv_pick(state->version, &limits, err, &plan);
   if (rc == STRATAKV_OK && plan.count > 0) {
+    SKV_POINT("compact.picked");
     rc = compact_slice(db, state->version, &plan, err);
     *did = rc == STRATAKV_OK;
   }

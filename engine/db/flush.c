@@ -3,6 +3,7 @@
  * the active log meanwhile; WALs flush oldest first (P5).
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 #define FLUSH_POLL_NS 1000000u
 
@@ -45,6 +46,7 @@ static int flush_build(void *arg, const skv_version *version, skv_buf *edit,
   int rc = skv_head_name(turn->db, &turn->products, 0, turn->run, 0, &next,
                          edit, err);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("flush.named");
   skv_edit_next(edit, next);
   skv_edit_flushed(edit, turn->wal);
   return STRATAKV_OK;
@@ -73,13 +75,16 @@ static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
                        &turn.products);
     skv_iter_close(it);
   }
+  SKV_POINT("flush.written");
   if (rc == STRATAKV_OK) rc = skv_head_edit(db, flush_build, &turn, err);
   if (rc != STRATAKV_OK) { /* what has a number by now is gc's */
     skv_products_discard(db, &turn.products);
     return rc;
   }
   skv_products_clear(&turn.products);
+  SKV_POINT("flush.published");
   skv_raise(&db->shared->retired_wal, turn.wal); /* P1 */
+  SKV_POINT("flush.retired");
   atomic_fetch_add(&db->counters.flushes, 1);
   return STRATAKV_OK;
 }
@@ -94,6 +99,7 @@ int skv_flush_oldest(skv_db *db, bool *did, skv_err *err) {
     rc = skv_head_follow(db, err);
     skv_state *state = skv_state_ref(db);
     if (rc == STRATAKV_OK && state->log_count > 1) {
+      SKV_POINT("flush.picked");
       rc = flush_log(db, state, err);
       *did = rc == STRATAKV_OK;
     }

@@ -7,6 +7,7 @@
  * that is not finished: none can be while visible has reached the tail.
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 void skv_gc_unnamed(skv_db *db, const skv_name *tmp) {
   (void)skv_store_remove(db->store, tmp, NULL); /* ours; absent is fine */
@@ -119,11 +120,14 @@ static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
   if (state->version->pos == skv_load(&db->shared->head)) {
     rc = skv_store_list(db->store, gc_look, &pass, err);
     if (rc == 1) rc = STRATAKV_OK;
+    SKV_POINT("gc.listed");
   }
   if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
     pass.count = 0;
-  for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++)
+  for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++) {
     rc = gc_remove(db, &pass.doomed[i], held, err);
+    SKV_POINT("gc.removed");
+  }
   skv_free(pass.doomed);
   skv_state_unref(state);
   return rc;
@@ -135,6 +139,7 @@ int skv_gc(skv_db *db, skv_err *err) {
   bool many = db->state->version->retired_count > 1;
   skv_mutex_unlock(&db->state_mutex);
   if (many) rc = skv_head_edit(db, gc_forget_build, NULL, err);
+  if (many) SKV_POINT("gc.forgotten");
   if (rc == STRATAKV_OK) rc = skv_head_lock(db, err);
   if (rc != STRATAKV_OK) return rc;
   gc_held held = {.count = 0};

@@ -8,6 +8,7 @@
  * publishes it together with its own.
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 #define HEAD_ROLL_BYTES                                                        \
   (1u << 20) /* a manifest this long is rewritten if its
@@ -22,7 +23,10 @@ int skv_head_lock(skv_db *db, skv_err *err) {
     skv_mutex_lock(&db->head_mutex);
     if (db->is_private) return STRATAKV_OK;
     int rc = skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_EXCLUSIVE, err);
-    if (rc == STRATAKV_OK) return rc;
+    if (rc == STRATAKV_OK) {
+      SKV_POINT("head.locked");
+      return rc;
+    }
     skv_mutex_unlock(&db->head_mutex); /* readers follow the head meanwhile */
     if (rc != STRATAKV_BUSY) return rc;
     if (db->env->now(db->env) > end)
@@ -38,6 +42,7 @@ void skv_head_unlock(skv_db *db) {
   if (!db->is_private)
     (void)skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_UNLOCK, NULL);
   skv_mutex_unlock(&db->head_mutex);
+  SKV_POINT("head.released");
 }
 
 /* Read manifest `file` on from where we are, or anew: all of it for the next
@@ -94,6 +99,7 @@ static int head_adopt_locked(skv_db *db, skv_err *err) {
     int rc = head_read(db, skv_head_file(published), published, false, err,
                        &end, &version);
     if (rc == STRATAKV_OK) rc = head_install(db, &end, version, err);
+    SKV_POINT("head.followed");
     if (rc != STRATAKV_NOTFOUND) return rc;
     /* A file that vanished belongs to a newer head; without one it is lost. */
     if (skv_load(&db->shared->head) == published && attempt > 0)
@@ -135,6 +141,7 @@ int skv_head_settle(skv_db *db, skv_err *err) {
       skv_version_unref(version);
       return skv_write_fence(db, rc);
     }
+    SKV_POINT("head.adopted");
   }
   rc = head_install(db, &end, version, err);
   if (rc == STRATAKV_OK) skv_raise(&db->shared->head, end.pos);
@@ -163,7 +170,10 @@ static int head_write(skv_db *db, skv_slice edit, skv_version *version,
       if (rc == STRATAKV_OK)
         rc = skv_head_replace(db->store, db->store_id, file, bytes.data,
                               bytes.size, err);
-      if (rc == STRATAKV_OK) db->head_doubted = false;
+      if (rc == STRATAKV_OK) {
+        db->head_doubted = false;
+        SKV_POINT("head.rolled");
+      }
       skv_buf_clear(&whole);
       skv_buf_clear(&bytes);
       version->pos = end->pos;
@@ -191,6 +201,7 @@ static int head_edit_locked(skv_db *db, skv_edit_build build, void *arg,
   if (rc == STRATAKV_OK) rc = build(arg, db->state->version, &edit, err);
   if (rc == STRATAKV_OK && edit.rc != STRATAKV_OK) rc = skv_error_nomem(err);
   if (rc != STRATAKV_OK || edit.size == 0) goto out;
+  SKV_POINT("head.built");
 
   skv_manifest_end end = db->head_end;
   rc = skv_version_apply(&db->tree, db->state->version, skv_buf_bytes(&edit),
@@ -201,10 +212,12 @@ static int head_edit_locked(skv_db *db, skv_edit_build build, void *arg,
     rc = head_write(db, skv_buf_bytes(&edit), version, &end, err);
   if (rc == STRATAKV_OK) rc = skv_write_fenced(db, err); /* P12 */
   if (rc != STRATAKV_OK) goto out;
+  SKV_POINT("head.written");
   skv_state_publish(db, state);
   state = NULL;
   db->head_end = end;
   skv_raise(&db->shared->head, end.pos);
+  SKV_POINT("head.published");
 
 out:
   skv_state_unref(state);
@@ -229,6 +242,7 @@ int skv_head_name(skv_db *db, skv_products *products, uint32_t level,
     uint64_t number = (*next)++;
     int rc = skv_seg_name(db->store, &p->tmp, number, err);
     if (rc != STRATAKV_OK) return rc;
+    SKV_POINT("head.seg_named");
     skv_edit_seg(edit, number, level, run, ingest_lsn, &p->meta,
                  skv_slice_of(NULL, 0));
   }

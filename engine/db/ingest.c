@@ -13,6 +13,7 @@
  * between, or recovers, does the same from the record.
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 typedef struct ingest_reserve {
   uint64_t count;
@@ -51,6 +52,7 @@ int skv_ingest_encode(skv_db *db, const skv_products *products,
   ingest_reserve reserve = {products->count, 0};
   int rc = skv_head_edit(db, ingest_reserve_build, &reserve, err);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("ingest.reserved");
   ingest_encode(products, reserve.first, payload);
   return payload->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
 }
@@ -100,6 +102,7 @@ static int ingest_build(void *arg, const skv_version *version, skv_buf *edit,
   for (size_t i = 0; i < version->run_count; i++)
     if (version->runs[i].id == turn->lsn) return STRATAKV_OK; /* done before */
   uint64_t next = turn->first;
+  SKV_POINT("ingest.naming");
   for (size_t i = 0; i < turn->products.count; i++) {
     turn->products.list[i].meta.min_lsn = turn->lsn;
     turn->products.list[i].meta.max_lsn = turn->lsn;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 /* ---- The shared page --------------------------------------------------- */
 
@@ -125,6 +126,7 @@ int skv_db_create(skv_db *db, skv_err *err) {
   rc = recover_claim(db, err);
   if (rc == STRATAKV_OK)
     rc = recover_new_log(db, wal, start, 0, first_wal_size(db), err);
+  SKV_POINT("create.logged");
   if (rc == STRATAKV_OK)
     rc = skv_version_new(&db->tree, db->store_id, err, &version);
   if (rc != STRATAKV_OK) goto out;
@@ -141,6 +143,7 @@ int skv_db_create(skv_db *db, skv_err *err) {
   if (rc == STRATAKV_OK)
     rc = skv_head_replace(db->store, db->store_id, manifest, bytes.data,
                           bytes.size, err);
+  SKV_POINT("create.headed");
   if (rc == STRATAKV_OK)
     rc = db->env->dir_sync_parent(skv_store_dir(db->store), err);
   if (rc != STRATAKV_OK) goto out;
@@ -149,6 +152,7 @@ int skv_db_create(skv_db *db, skv_err *err) {
   if (rc != STRATAKV_OK) goto out;
   db->head_end = end;
   recover_publish(db, start, 1);
+  SKV_POINT("create.published");
 out:
   skv_version_unref(version);
   skv_version_unref(full);
@@ -219,6 +223,7 @@ static int recover_rewrite(skv_memlog *log, uint64_t from, uint64_t end,
     from += n;
   }
   skv_free(copy);
+  SKV_POINT("recover.rewritten");
   if (rc == STRATAKV_OK) rc = skv_log_sync(log->log, err);
   return rc;
 }
@@ -239,6 +244,7 @@ static int recover_build(void *arg, const skv_version *version, skv_buf *edit,
   int rc = recover_new_log(turn->db, number, turn->start,
                            (uint32_t)turn->end->last.checksum, size, err);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("recover.new_log");
   skv_edit_end(edit, turn->log->number, turn->end->tail);
   skv_edit_wal(edit, number, turn->start, size);
   skv_edit_next(edit, number + 1);
@@ -277,10 +283,12 @@ static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
   int rc = recover_rewrite(log, from, end->place.offset, err);
   if (rc != STRATAKV_OK) return rc;
 
+  SKV_POINT("recover.synced");
   recover_count_torn(db, log, end);
   uint32_t epoch = end->place.epoch + 1;
   recover_publish(db, end->tail, epoch);
   skv_write_adopt_alone(db, log, &end->place, end->last.type);
+  SKV_POINT("recover.settling");
   rc = recover_ingest(db, log, end, err);
   if (rc != STRATAKV_OK) return rc;
   skv_memlog *active = db->state->logs[db->state->log_count - 1];
@@ -290,6 +298,7 @@ static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
     recover_turn turn = {db, log, end, start};
     rc = skv_head_edit(db, recover_build, &turn, err);
     if (rc != STRATAKV_OK) return rc;
+    SKV_POINT("recover.turned");
     active = db->state->logs[db->state->log_count - 1];
   }
   skv_wal_place place = {.seed = skv_wal_seed(&active->header),
@@ -427,12 +436,14 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   recover_page page = recover_read_page(db);
   recover_clear_page(db, page.fenced);
   db->head_doubted = page.fenced;
+  SKV_POINT("recover.page_cleared");
   if (!db->is_private) rc = recover_claim(db, err);
   if (rc == STRATAKV_OK) rc = recover_load(db, &page, err);
   if (rc == STRATAKV_OK && !db->is_private &&
       !(page.known && db->head_end.pos <= page.head))
     rc = recover_rewrite_head(db, err);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("recover.loaded");
 
   skv_state *state = db->state;
   skv_memlog *log = state->logs[state->log_count - 1];
@@ -444,17 +455,20 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   recover_end end;
   rc = recover_find_end(log, least, clean != 0, err, &end);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("recover.end_found");
   if (db->is_private ||
       (clean != 0 && !page.fenced && recover_may_go_on(log, &end))) {
     recover_publish(db, end.tail, end.place.epoch + 1);
     if (db->is_private) return STRATAKV_OK;
     skv_write_adopt_alone(db, log, &end.place, end.last.type);
+    SKV_POINT("recover.reopened");
     return skv_head_edit(db, recover_void_clean, NULL, err);
   }
   skv_memlog_ref(log);
   rc = recover_unclean(db, log, &end, &page, err);
   skv_memlog_unref(log);
   if (rc == STRATAKV_OK && page.fenced) rc = recover_after_fence(db, err);
+  SKV_POINT("recover.done");
   if (rc == STRATAKV_OK) skv_store_word(&db->shared->rescue, 0);
   return rc;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/db/handle.h"
+#include "engine/util/point.h"
 
 static skv_mutex registry_mutex = {PTHREAD_MUTEX_INITIALIZER};
 static skv_db *registry_list;
@@ -215,6 +216,7 @@ int skv_registry_close(skv_db *db, skv_err *err) {
     while (*at != db) at = &(*at)->registry_next;
     *at = db->registry_next;
     skv_work_stop(db);
+    SKV_POINT("close.stopped");
     rc = skv_db_detach(db, err);
     db_free(db);
   }

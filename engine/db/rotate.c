@@ -3,6 +3,7 @@
  * names its successor (P8). Called by the leader with WRITE.
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 /* Logs grow from SKV_FIRST_WAL to wal_size by this: what holds little does not
  * pay for writing 64 MiB of zeros. */
@@ -52,6 +53,7 @@ static int rotate_recycle(skv_db *db, uint64_t size, skv_err *err,
     if (!rotate_may_recycle(db, number)) continue;
     skv_db_next_name(db, name);
     rc = skv_log_recycle(db->store, number, name, err, out);
+    if (*out) SKV_POINT("rotate.recycled");
     if (rc == STRATAKV_NOTFOUND) rc = STRATAKV_OK;
     if (rc != STRATAKV_OK) break;
     if (*out && skv_log_size(*out) != size) {
@@ -65,6 +67,7 @@ static int rotate_recycle(skv_db *db, uint64_t size, skv_err *err,
   if (rc == STRATAKV_OK && *out) {
     rotate_forget forget = {number};
     rc = skv_head_edit(db, rotate_forget_build, &forget, err);
+    SKV_POINT("rotate.forgotten");
     if (rc != STRATAKV_OK) {
       skv_log_close(*out);
       *out = NULL;
@@ -151,6 +154,7 @@ static int rotate_build(void *arg, const skv_version *version, skv_buf *edit,
   int rc = skv_log_publish(turn->log, number, bytes, sizeof bytes, err);
   if (rc != STRATAKV_OK) return rc;
   turn->used = true;
+  SKV_POINT("rotate.named");
   skv_edit_next(edit, number + 1);
   skv_edit_end(edit, db->active->number, turn->start);
   skv_edit_wal(edit, number, turn->start, skv_log_size(turn->log));
@@ -182,11 +186,14 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
   /* The successor first: what fails for want of space fails before SEAL. */
   int rc = rotate_next_log(db, min_size, err, &turn.log, &turn.name);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("rotate.log_ready");
   if (db->last_type != SKV_RECORD_SEAL)
     rc = skv_append(db, SKV_RECORD_SEAL, skv_slice_of(NULL, 0), 0, true, err,
                     &ignored);
+  if (rc == STRATAKV_OK) SKV_POINT("rotate.sealed");
   if (rc == STRATAKV_OK) rc = skv_append_sync(db, err); /* L3 */
   if (rc == STRATAKV_OK) {
+    SKV_POINT("rotate.synced");
     /* P2: a flush takes only what is visible. P5: INGEST is not yet. */
     if (!build) skv_append_publish(db);
     turn.start = skv_load(&db->shared->tail);
@@ -195,8 +202,10 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
   skv_log_close(turn.log);
   if (rc != STRATAKV_OK || !turn.used) skv_gc_unnamed(db, &turn.name);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("rotate.edited");
   rotate_turn_to_new(db);
   skv_store_word(&db->shared->wal_entries, 0);
+  SKV_POINT("rotate.turned");
   skv_append_publish(db);
   skv_work_ask(db);
   return STRATAKV_OK;

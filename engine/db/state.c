@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 /* ---- Logs -------------------------------------------------------------- */
 
@@ -72,6 +73,7 @@ static int memlog_open(skv_db *db, const skv_wal_info *info, skv_err *err,
   db->opening = info->number;
   skv_mutex_unlock(&db->state_mutex);
   skv_pin_update(db);
+  SKV_POINT("state.log_pinned");
   atomic_thread_fence(memory_order_seq_cst);
   if (!db->is_private && skv_load(&db->shared->retired_wal) >= info->number)
     return STRATAKV_NOTFOUND;
@@ -283,6 +285,7 @@ int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
   for (;;) {
     skv_head_pos head = skv_load(&db->shared->head);
     skv_state *state = skv_state_ref(db);
+    SKV_POINT("view.head_read");
     if (state->version->pos < head) {
       skv_state_unref(state);
       int rc = skv_head_follow(db, err);
@@ -290,6 +293,7 @@ int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
       continue;
     }
     uint64_t lsn = skv_load(&db->shared->visible);
+    SKV_POINT("view.visible_read");
     if (skv_load(&db->shared->head) <= state->version->pos) { /* P2 */
       int rc = view_check(state, &lsn, err);
       if (rc != STRATAKV_OK) {

@@ -7,6 +7,7 @@
  * and rolling back is one ABORT, for which space was kept (L5).
  */
 #include "engine/db/txn.h"
+#include "engine/util/point.h"
 
 #define TXN_MANY_CHECKS 256 /* checked before WRITE too, from this many on */
 
@@ -52,6 +53,7 @@ static int prepare_append(stratakv_txn *txn, skv_err *err) {
   if (rc == STRATAKV_OK)
     rc = skv_append(db, type, payload, entries, durable, err,
                     &txn->prepared_lsn);
+  if (rc == STRATAKV_OK) SKV_POINT("prepare.appended");
   if (rc == STRATAKV_OK && durable) rc = skv_append_sync(db, err);
   txn->prepared_type = type;
   return rc;
@@ -99,6 +101,7 @@ int stratakv_prepare(stratakv_txn *txn, stratakv_error *err) {
   }
   txn->prepared_at = db->env->now(db->env);
   txn_set_prepared(txn, true);
+  SKV_POINT("prepare.done");
   return STRATAKV_OK;
 }
 
@@ -129,7 +132,9 @@ static int decide_abort(stratakv_txn *txn, skv_err *err) {
   /* Through the mapping, where it is one, so that it cannot fail (L5). */
   int rc = skv_append(txn->db, SKV_RECORD_ABORT, skv_slice_of(lsn, 8), 0, false,
                       err, &ignored);
+  if (rc == STRATAKV_OK) SKV_POINT("abort.appended");
   if (rc == STRATAKV_OK) rc = skv_append_sync(txn->db, err); /* every mode */
+  if (rc == STRATAKV_OK) SKV_POINT("abort.synced");
   if (rc == STRATAKV_OK)
     skv_append_publish(txn->db);
   else /* undecided for ever: nobody may go on from here */

@@ -8,6 +8,7 @@
 #include "engine/db/txn.h"
 #include "engine/tree/merge.h"
 #include "engine/util/hash.h"
+#include "engine/util/point.h"
 #include "engine/wal/batch.h"
 
 #define SPILL_FAN 8 /* spills between two savepoints before they are merged */
@@ -71,6 +72,7 @@ static int spill_write(skv_db *db, skv_iter *it, uint64_t from, uint64_t to,
   skv_job_init(db, &job);
   rc = skv_produce(&job, it, false, err, &spill->products);
   skv_iter_close(it);
+  if (rc == STRATAKV_OK) SKV_POINT("spill.written");
   if (rc == STRATAKV_OK) rc = spill_open(spill, err);
   if (rc != STRATAKV_OK) {
     skv_spill_unref(spill);
@@ -181,6 +183,7 @@ static int spill_merge(stratakv_txn *txn, size_t first, skv_err *err) {
   if (rc != STRATAKV_OK) return rc;
   for (size_t i = first; i < txn->spill_count; i++)
     skv_spill_unref(txn->spills[i]);
+  SKV_POINT("spill.merged");
   txn->spills[first] = one;
   txn->spill_count = first + 1;
   return rc;

@@ -6,6 +6,7 @@
  * (P14).
  */
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 #define WORK_RETRY_NS 20000000u /* another process holds FLUSH or COMPACT; */
 #define WORK_RETRY_MAX_NS UINT64_C(5000000000) /* doubled while it fails */
@@ -41,6 +42,7 @@ static void work_prepare_log(skv_db *db, uint64_t size) {
       free_bytes < size + SKV_DISK_RESERVE)
     return;
   if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK) return;
+  SKV_POINT("work.log_ready");
   skv_mutex_lock(&db->work_mutex);
   have = db->next_log != NULL; /* a rotation may have put its own back */
   if (!have) {
@@ -164,6 +166,7 @@ void skv_sync_now(skv_db *db) {
   if (tail > log->start &&
       tail - log->start <= skv_log_size(log->log) - SKV_WAL_HEADER &&
       skv_write_fence(db, skv_log_sync(log->log, NULL)) == STRATAKV_OK) {
+    SKV_POINT("syncer.synced");
     atomic_fetch_add(&db->counters.syncs, 1);
     if (!skv_load(&db->shared->fence)) skv_raise(&db->shared->durable, tail);
   }
@@ -185,7 +188,10 @@ static void syncer_lapse(skv_db *db) {
     db->write_commits = commits;
     db->write_used = now;
   }
-  if (others != 0 || now - db->write_used > SKV_KEEP_NS) skv_write_release(db);
+  if (others != 0 || now - db->write_used > SKV_KEEP_NS) {
+    skv_write_release(db);
+    SKV_POINT("syncer.lapsed");
+  }
   skv_lead_end(db);
 }
 
@@ -202,6 +208,7 @@ static void syncer_finish(skv_db *db) {
   if (left) db->leading = true;
   skv_mutex_unlock(&db->commit_mutex);
   if (!left) return;
+  SKV_POINT("syncer.finishing");
   (void)skv_write_acquire(db, 0, 0, NULL); /* the takeover finishes it */
   skv_lead_end(db);
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "engine/db/db.h"
+#include "engine/util/point.h"
 
 #define WRITE_POLL_NS 1000000u /* an owner that died wakes nobody */
 
@@ -110,7 +111,9 @@ static int write_rescue(skv_db *db, skv_err *err) {
     rc = skv_log_write(db->active->log, from, copy, n, true, err);
     from += n;
   }
+  if (rc == STRATAKV_OK) SKV_POINT("write.rewritten");
   if (rc == STRATAKV_OK) rc = write_erase(db, end, err);
+  if (rc == STRATAKV_OK) SKV_POINT("write.erased");
   if (rc == STRATAKV_OK)
     rc = skv_write_fence(db, skv_log_sync(db->active->log, err));
   if (rc == STRATAKV_OK) rc = skv_write_fenced(db, err);
@@ -135,13 +138,16 @@ static int write_takeover(skv_db *db, skv_err *err) {
   int rc = died ? write_settle_head(db, err) : STRATAKV_OK;
   if (rc == STRATAKV_OK) rc = write_follow(db, err, &ingest);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("write.followed");
   if (died) {
     rc = write_rescue(db, err);
     if (rc != STRATAKV_OK) return rc;
+    SKV_POINT("write.rescued");
   }
   uint32_t epoch = skv_load(&db->shared->epoch) + 1;
   if (epoch <= db->place.epoch) epoch = db->place.epoch + 1;
   skv_store_word(&db->shared->epoch, epoch); /* P11 */
+  SKV_POINT("write.epoch_raised");
   if (!died) skv_store_word(&db->shared->owner, db->slot + 1);
   if (!died) return STRATAKV_OK;
   if (ingest.type != 0) {
@@ -152,6 +158,7 @@ static int write_takeover(skv_db *db, skv_err *err) {
   }
   if (rc != STRATAKV_OK) return rc;
   skv_append_publish(db);
+  SKV_POINT("write.settled");
   /* Only now: until then the one who died is seen to have left something. */
   skv_store_word(&db->shared->owner, db->slot + 1);
   return STRATAKV_OK;
@@ -168,6 +175,7 @@ static void write_stand_back(skv_db *db) {
     uint64_t others = skv_load(&db->shared->requests) & ~mine;
     uint64_t now = db->env->now(db->env);
     if (others == 0) return;
+    SKV_POINT("write.stood_back");
     if (now >= end) {
       /* Whoever still asks may be dead: nobody else clears its bit. */
       for (uint32_t i = 0; i < SKV_SLOTS; i++)
@@ -203,6 +211,7 @@ static int write_busy(skv_db *db, uint32_t waited_ms, skv_err *err) {
 static int write_wait(skv_db *db, uint64_t deadline, uint32_t waited_ms,
                       skv_err *err) {
   write_ask(db);
+  SKV_POINT("write.asked");
   int rc;
   for (;;) {
     uint32_t word = skv_load(&db->shared->release_word);
@@ -231,7 +240,9 @@ int skv_write_acquire(skv_db *db, uint64_t deadline, uint32_t waited_ms,
   if (rc == STRATAKV_BUSY) rc = write_wait(db, deadline, waited_ms, err);
   if (rc != STRATAKV_OK) return rc;
   db->write_held = true;
+  SKV_POINT("write.locked");
   rc = write_takeover(db, err);
+  SKV_POINT("write.taken");
   if (rc != STRATAKV_OK) skv_write_abandon(db);
   return rc;
 }
@@ -250,7 +261,9 @@ void skv_write_release(skv_db *db) {
   if (!db->write_held) return;
   db->write_held = false;
   skv_store_word(&db->shared->owner, 0);
+  SKV_POINT("write.disowned");
   (void)skv_store_lock(db->store, SKV_LOCK_WRITE, SKV_UNLOCK, NULL);
+  SKV_POINT("write.released");
   atomic_fetch_add(&db->shared->release_word, 1);
   if (skv_load(&db->shared->requests) & ~(UINT64_C(1) << db->slot))
     db->env->wake(db->env, (const uint32_t *)&db->shared->release_word);

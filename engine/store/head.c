@@ -18,6 +18,7 @@
 
 #include "engine/store/store.h"
 #include "engine/util/hash.h"
+#include "engine/util/point.h"
 
 #define HEAD_CURRENT "CURRENT"
 #define HEAD_MAGIC "STRATCUR"
@@ -152,7 +153,9 @@ static int head_put(skv_store *store, uint64_t file, uint64_t offset,
   if (whole) rc = env->file_truncate(manifest, 0, err);
   if (rc == STRATAKV_OK && size)
     rc = env->file_write(manifest, offset, data, size, err);
+  SKV_POINT("manifest.written");
   if (rc == STRATAKV_OK) rc = env->file_sync(manifest, err);
+  SKV_POINT("manifest.synced");
   env->file_close(manifest);
   return rc;
 }
@@ -177,6 +180,7 @@ int skv_head_replace(skv_store *store, const uint8_t store_id[16],
     return rc;
   }
   head_encode(store_id, file, current);
+  SKV_POINT("manifest.replaceable");
   return skv_store_write_file(store, HEAD_CURRENT, &tmp, current, HEAD_SIZE,
                               err);
 }

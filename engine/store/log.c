@@ -23,6 +23,7 @@
 
 #include "engine/store/store.h"
 #include "engine/util/alloc.h"
+#include "engine/util/point.h"
 
 #define LOG_PAGE 4096u
 
@@ -130,6 +131,7 @@ int skv_log_create(skv_store *store, const skv_name *tmp, uint64_t size,
   if (rc != STRATAKV_OK) return rc;
   log->size = size;
   rc = log_fill(log, err);
+  SKV_POINT("log.filled");
   if (rc == STRATAKV_OK) rc = log_map(log, true, err);
   if (rc != STRATAKV_OK) {
     skv_log_close(log);
@@ -167,6 +169,7 @@ int skv_log_publish(skv_log *log, uint64_t number, const void *header,
   int rc = log->env->file_write(log->file, 0, header, header_size, err);
   if (rc == STRATAKV_OK) rc = skv_log_sync(log, err);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("log.headed");
   memcpy(old, log->name, sizeof old);
   log_set_name(log, SKV_NAME_WAL, number);
   rc = log->env->dir_rename(skv_store_dir(log->store), old, log->name, err);
@@ -174,6 +177,7 @@ int skv_log_publish(skv_log *log, uint64_t number, const void *header,
     memcpy(log->name, old, sizeof old);
     return rc;
   }
+  SKV_POINT("log.renamed");
   return skv_store_sync_names(log->store, err);
 }
 

@@ -23,6 +23,7 @@
 #include <stdio.h>
 
 #include "engine/util/alloc.h"
+#include "engine/util/point.h"
 
 struct skv_store {
   skv_env *env;           /* not owned */
@@ -383,11 +384,13 @@ int skv_store_write_file(skv_store *store, const char *name,
   char text[SKV_NAME_SIZE];
   skv_name_format(tmp, text);
   int rc = store_write_whole(store, text, data, size, err);
+  SKV_POINT("file.written");
   if (rc == STRATAKV_OK)
     rc = store->env->dir_rename(store->dir, text, name, err);
   if (rc != STRATAKV_OK) {
     store->env->dir_unlink(store->dir, text, NULL);
     return rc;
   }
+  SKV_POINT("file.renamed");
   return skv_store_sync_names(store, err);
 }

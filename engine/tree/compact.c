@@ -5,6 +5,7 @@
 
 #include "engine/tree/merge.h"
 #include "engine/util/alloc.h"
+#include "engine/util/point.h"
 
 #define PRODUCE_YIELD_BYTES (1u << 20) /* read between two calls of yield */
 #define PRODUCE_CLOCK_BYTES                                                    \
@@ -92,6 +93,7 @@ static int produce_begin_segment(produce_writer *w, skv_err *err) {
   w->job->next_name(w->job->arg, &w->tmp);
   rc = skv_out_create(w->job->tree->store, &w->tmp, err, &w->out);
   if (rc != STRATAKV_OK) return rc;
+  SKV_POINT("segment.created");
   return skv_seg_writer_new(w->out, &w->job->seg, uid, err, &w->writer);
 }
 
@@ -112,6 +114,7 @@ static int produce_finish_segment(produce_writer *w, skv_err *err) {
   if (rc != STRATAKV_OK) return rc; /* produce_give_up closes it */
   w->written += meta.size;
   produce_close_segment(w);
+  SKV_POINT("segment.written");
   return rc;
 }
 

@@ -3,7 +3,8 @@
  * kill or schedule the one who passes. Nothing in release builds.
  *
  * NAMES  "module.what_just_happened", "commit.appended". A name stands in one
- *   place of the source.
+ *   place of the source. It is passed when the step before it failed, too, if
+ *   the code goes the same way then.
  */
 #ifndef SKV_UTIL_POINT_H
 #define SKV_UTIL_POINT_H
