@@ -87,6 +87,13 @@ struct skv_env {
   int (*dir_rename)(skv_dir *dir, const char *from, const char *to,
                     skv_err *err); /* replaces `to` */
   int (*dir_unlink)(skv_dir *dir, const char *name, skv_err *err);
+  /* Give a file a second name, `to` in to_dir (a hard link). CANTOPEN if these
+   * two directories cannot share it (another file system, or one without
+   * links): a copy still may. CONSTRAINT if `to` exists. */
+  int (*dir_link)(skv_dir *from_dir, const char *from, skv_dir *to_dir,
+                  const char *to, skv_err *err);
+  /* Remove the directory itself, which must be empty; it stays open. */
+  int (*dir_remove)(skv_dir *dir, skv_err *err);
   /* Free bytes of the file system, for the disk reserve and messages. */
   int (*dir_free)(skv_dir *dir, skv_err *err, uint64_t *bytes);
 

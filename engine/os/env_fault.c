@@ -169,6 +169,21 @@ static int fault_dir_unlink(skv_dir *dir, const char *name, skv_err *err) {
   return fault_inner(dir->env)->dir_unlink(fault_inner_dir(dir), name, err);
 }
 
+static int fault_dir_link(skv_dir *from_dir, const char *from, skv_dir *to_dir,
+                          const char *to, skv_err *err) {
+  int rc = fault_check(from_dir->env, "dir_link", from, err);
+  if (rc != STRATAKV_OK) return rc;
+  return fault_inner(from_dir->env)
+      ->dir_link(fault_inner_dir(from_dir), from, fault_inner_dir(to_dir), to,
+                 err);
+}
+
+static int fault_dir_remove(skv_dir *dir, skv_err *err) {
+  int rc = fault_check(dir->env, "dir_remove", ".", err);
+  if (rc != STRATAKV_OK) return rc;
+  return fault_inner(dir->env)->dir_remove(fault_inner_dir(dir), err);
+}
+
 static int fault_dir_free(skv_dir *dir, skv_err *err, uint64_t *bytes) {
   *bytes = 0;
   int rc = fault_check(dir->env, "dir_free", ".", err);
@@ -350,6 +365,8 @@ static const skv_env fault_functions = {
     .dir_sync_parent = fault_dir_sync_parent,
     .dir_rename = fault_dir_rename,
     .dir_unlink = fault_dir_unlink,
+    .dir_link = fault_dir_link,
+    .dir_remove = fault_dir_remove,
     .dir_free = fault_dir_free,
     .canonical = fault_find_path,
     .file_open = fault_file_open,

@@ -309,6 +309,30 @@ static int mem_dir_unlink(skv_dir *dir, const char *name, skv_err *err) {
                    rc == STRATAKV_NOTFOUND ? "no such file" : "a directory");
 }
 
+/* A node has one name: a file system without hard links. */
+static int mem_dir_link(skv_dir *from_dir, const char *from, skv_dir *to_dir,
+                        const char *to, skv_err *err) {
+  SKV_UNUSED(from_dir);
+  SKV_UNUSED(to_dir);
+  SKV_UNUSED(to);
+  return SKV_ERROR(err, STRATAKV_CANTOPEN, "cannot link %s: not supported",
+                   from);
+}
+
+static int mem_dir_remove(skv_dir *dir, skv_err *err) {
+  skv_mem_fs *fs = mem_dir_fs(dir);
+  skv_mem_node *node = mem_dir_node(dir);
+  skv_mutex_lock(&fs->mutex);
+  bool is_used = node == fs->root || node->parent == NULL;
+  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next) {
+    is_used |= n->parent == node;
+  }
+  if (!is_used) node->parent = NULL; /* freed with its last handle */
+  skv_mutex_unlock(&fs->mutex);
+  if (!is_used) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_IOERR, "cannot remove a directory in use");
+}
+
 static int mem_dir_free(skv_dir *dir, skv_err *err, uint64_t *bytes) {
   SKV_UNUSED(dir);
   SKV_UNUSED(err);
@@ -361,6 +385,8 @@ static void mem_functions(skv_env *env) {
   env->dir_sync_parent = mem_dir_sync;
   env->dir_rename = mem_dir_rename;
   env->dir_unlink = mem_dir_unlink;
+  env->dir_link = mem_dir_link;
+  env->dir_remove = mem_dir_remove;
   env->dir_free = mem_dir_free;
   env->canonical = mem_find_path;
   skv_mem_file_functions(env);

@@ -197,6 +197,8 @@ skv_env *skv_env_posix(void) {
       .dir_sync_parent = skv_posix_dir_sync_parent,
       .dir_rename = skv_posix_dir_rename,
       .dir_unlink = skv_posix_dir_unlink,
+      .dir_link = skv_posix_dir_link,
+      .dir_remove = skv_posix_dir_remove,
       .dir_free = skv_posix_dir_free,
       .canonical = skv_posix_find_path,
       .file_open = skv_posix_file_open,

@@ -52,6 +52,9 @@ int skv_posix_dir_sync_parent(skv_dir *dir, skv_err *err);
 int skv_posix_dir_rename(skv_dir *dir, const char *from, const char *to,
                          skv_err *err);
 int skv_posix_dir_unlink(skv_dir *dir, const char *name, skv_err *err);
+int skv_posix_dir_link(skv_dir *from_dir, const char *from, skv_dir *to_dir,
+                       const char *to, skv_err *err);
+int skv_posix_dir_remove(skv_dir *dir, skv_err *err);
 int skv_posix_find_path(skv_env *env, const char *path, skv_err *err,
                         char out[4096]);
 int skv_posix_dir_free(skv_dir *dir, skv_err *err, uint64_t *bytes);

@@ -395,3 +395,42 @@ int skv_posix_dir_unlink(skv_dir *base, const char *name, skv_err *err) {
   if (unlinkat(posix_dir(base)->fd, name, 0) == 0) return STRATAKV_OK;
   return skv_posix_error(err, "remove", name, errno);
 }
+
+/* EPERM: a file system without links, or a file that is not ours to link. */
+static bool posix_no_link(int number) {
+  return number == EXDEV || number == EPERM || number == EACCES ||
+         number == EMLINK || number == EOPNOTSUPP || number == ENOSYS;
+}
+
+int skv_posix_dir_link(skv_dir *from_dir, const char *from, skv_dir *to_dir,
+                       const char *to, skv_err *err) {
+  int at = posix_dir(from_dir)->fd;
+  if (linkat(at, from, posix_dir(to_dir)->fd, to, 0) == 0) return STRATAKV_OK;
+  int number = errno;
+  int rc = skv_posix_error(err, "link", from, number);
+  if (posix_no_link(number)) rc = STRATAKV_CANTOPEN;
+  if (err) err->code = rc;
+  return rc;
+}
+
+/* By its name in the directory above, if that still is this directory. */
+int skv_posix_dir_remove(skv_dir *base, skv_err *err) {
+  skv_posix_dir *dir = posix_dir(base);
+  char path[4096];
+  struct stat mine, named;
+  int rc = posix_canonical(dir, err, path);
+  if (rc != STRATAKV_OK) return rc;
+  const char *name = strrchr(path, '/') + 1;
+  int fd = skv_posix_openat(dir->fd, "..", O_PATH | O_DIRECTORY, 0);
+  if (fd < 0) return skv_posix_error(err, "remove", path, errno);
+  if (fstat(dir->fd, &mine) != 0 ||
+      fstatat(fd, name, &named, AT_SYMLINK_NOFOLLOW) != 0) {
+    rc = skv_posix_error(err, "remove", path, errno);
+  } else if (mine.st_dev != named.st_dev || mine.st_ino != named.st_ino) {
+    rc = SKV_ERROR(err, STRATAKV_NOTFOUND, "\"%s\" was moved", path);
+  } else if (unlinkat(fd, name, AT_REMOVEDIR) != 0) {
+    rc = skv_posix_error(err, "remove", path, errno);
+  }
+  close(fd);
+  return rc;
+}

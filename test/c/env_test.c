@@ -2,7 +2,7 @@
  * engine/os: the same checks on the real environment and on the one in
  * memory, then what only one of them has.
  *
- *   dir       open, create, list, info, rename, unlink
+ *   dir       open, create, list, info, rename, unlink, link, remove
  *   beneath   what leaves the base or meets a symlink
  *   file      flags, reads and writes, sizes, allocation
  *   map       mappings share the file's bytes, and outlive file and name
@@ -413,11 +413,44 @@ static void test_misc(const world *w) {
   test_wait(env);
 }
 
+/* A second name keeps the bytes; a directory goes when it is empty. */
+static void test_link(const world *w) {
+  skv_env *env = w->env;
+  skv_dir *from = open_dir(env, w->base, "from", SKV_DIR_CREATE);
+  skv_dir *to = open_dir(env, w->base, "to", SKV_DIR_CREATE);
+  skv_file *file = open_file(from, "a", MAKE);
+  char text[4] = {0};
+  size_t got = 0;
+  CHECK(env->file_write(file, 0, "abcd", 4, NULL) == STRATAKV_OK);
+  env->file_close(file);
+  int rc = env->dir_link(from, "a", to, "b", NULL);
+  if (rc == STRATAKV_OK) {
+    CHECK(env->dir_link(from, "a", to, "b", NULL) == STRATAKV_CONSTRAINT);
+    CHECK(env->dir_link(from, "c", to, "d", NULL) == STRATAKV_NOTFOUND);
+    CHECK(env->dir_unlink(from, "a", NULL) == STRATAKV_OK);
+    file = open_file(to, "b", 0);
+    CHECK(env->file_read(file, 0, text, 4, NULL, &got) == STRATAKV_OK);
+    CHECK(got == 4 && memcmp(text, "abcd", 4) == 0);
+    env->file_close(file);
+    CHECK(env->dir_remove(to, NULL) != STRATAKV_OK);
+    CHECK(env->dir_unlink(to, "b", NULL) == STRATAKV_OK);
+  } else {
+    CHECK(rc == STRATAKV_CANTOPEN && strcmp(env->name, "posix") != 0);
+    CHECK(env->dir_remove(from, NULL) != STRATAKV_OK);
+  }
+  CHECK(env->dir_remove(to, NULL) == STRATAKV_OK);
+  CHECK(env->dir_remove(to, NULL) != STRATAKV_OK);
+  env->dir_close(from);
+  env->dir_close(to);
+  CHECK(dir_code(env, w->base, "to", 0, NULL) == STRATAKV_CANTOPEN);
+}
+
 static void test_world(const world *w) {
   check_where = w->env->name;
   test_dir_open(w);
   test_beneath(w);
   test_dir_entries(w);
+  test_link(w);
   skv_dir *d = open_dir(w->env, w->base, "files", SKV_DIR_CREATE);
   test_file_open(w, d);
   test_file_io(w, d);
