@@ -69,13 +69,13 @@ BENCH_PACKAGES := librocksdb-dev liblmdb-dev
 
 # Only what the goals need is asked for.
 PACKAGES := $(BUILD_PACKAGES) $(RUN_PACKAGES)
-ifneq ($(filter test asan tsan deps,$(MAKECMDGOALS)),)
+ifneq ($(filter test test-% asan tsan soak deps,$(MAKECMDGOALS)),)
 PACKAGES += $(TEST_PACKAGES)
 endif
 ifneq ($(findstring clang,$(CC)),)
 PACKAGES += $(CLANG_PACKAGES)
 endif
-DEPS := $(if $(filter run test asan tsan serve,$(MAKECMDGOALS)),deps)
+DEPS := $(if $(filter run test test-% asan tsan soak serve,$(MAKECMDGOALS)),deps)
 
 # $(call need_packages,names): quick and silent if all are there.
 define need_packages
@@ -200,7 +200,7 @@ FORCE:
 
 # ---- Targets -------------------------------------------------------------------
 
-.PHONY: all release run serve test asan tsan lint format clean install help
+.PHONY: all release run serve test asan tsan soak test-mutants lint format clean install help
 all: release all-build/test
 release: build/stratakv.so build/stratakvd build/libstratakv.a \
   build/libstratakv.so
@@ -240,6 +240,17 @@ asan: release all-build/asan | deps
 	@$(RUN_TESTS) -build build/asan -sanitizer asan
 tsan: release all-build/tsan | deps
 	@$(RUN_TESTS) -build build/tsan -sanitizer tsan
+
+# The long form: T is 85m, 90s or 12h.
+T ?= 85m
+soak: all all-build/asan all-build/tsan | deps
+	@CC="$(CC)" $(TCLSH) test/soak.tcl '$(T)' '$(SEED)'
+
+# Each planted bug of test/mutants must be caught: hours. KIND=sync MATCH=.
+KIND ?= *
+test-mutants: all all-build/tsan | deps
+	@CC="$(CC)" $(TCLSH) test/mutants/mutants.tcl -kind '$(KIND)' \
+	  -match '$(MATCH)' -out build/mutants.tsv $(if $(JOBS),-jobs $(JOBS))
 
 # make test-images, test-kill, ...: the tests of that name.
 test-%: all | deps
@@ -313,7 +324,10 @@ help:
 	@echo 'make serve       the daemon; STORE=directory ARGS="--listen 127.0.0.1:8080"'
 	@echo 'make test        all tests; MATCH="wal*" PERM=default|tiny|nommap|nobackground'
 	@echo '                 SEED=7 JOBS=2 WERROR=1 CC=clang V=1'
+	@echo 'make test-images, test-kill, ...  one part of it: the tests of that name'
 	@echo 'make asan, tsan  the suite under the sanitizers'
+	@echo 'make soak        all of it for T=85m, from a new seed'
+	@echo 'make test-mutants  planted bugs, each of which must be caught (hours)'
 	@echo 'make lint        layers, symbols, headers, files, format; prints the figures'
 	@echo 'make format      clang-format'
 	@echo 'make bench       beside RocksDB, LMDB and SQLite; bench-deps installs them'

@@ -7,7 +7,7 @@
 #
 #   tclsh test/run.tcl ?-build dir? ?-match globs? ?-perm name? ?-seed n?
 #                      ?-jobs n? ?-sanitizer asan|tsan? ?-limit seconds?
-#                      ?-counts file? ?-floors file?
+#                      ?-counts file? ?-floors file? ?-soak seconds?
 #
 # A line "!count NAME N" of a test says how much of something it did. They are
 # summed by name, over several runs if a file keeps them (-counts). With -floors
@@ -18,6 +18,9 @@
 # `Alone: reason` (it measures, so nothing runs beside it). A C test is a
 # program NAME_test that exits 0 with a last line `N checks`.
 #
+# With -soak only the tests whose header says `Soak: weight` run, each for its
+# share of that time, from new seeds (SKV_SOAK_S in their environment).
+#
 # Exit status: 0 if nothing failed, every file ran a case, and a file ran.
 
 package require Tcl 8.6
@@ -25,7 +28,7 @@ package require Tcl 8.6
 set root [file dirname [file dirname [file normalize [info script]]]]
 array set opt {
   -build build/test -match * -perm default -seed {} -jobs {} -sanitizer {}
-  -limit 120 -counts {} -floors {}
+  -limit 120 -counts {} -floors {} -soak {}
 }
 foreach {name value} $argv {
   if {![info exists opt($name)]} { puts stderr "unknown option $name"; exit 2 }
@@ -88,6 +91,31 @@ proc find_jobs {} {
   return $wanted
 }
 
+# Of these jobs the ones that can soak, each with its seconds.
+proc soak_jobs {jobs} {
+  global root opt
+  set sum 0
+  set weights {}
+  foreach job $jobs {
+    set folder [expr {[dict get $job kind] eq {c} ? "test/c" : "test"}]
+    set ending [expr {[dict get $job kind] eq {c} ? ".c" : ".test"}]
+    set weight [header_says $root/$folder/[dict get $job name]$ending Soak 0]
+    lappend weights $weight
+    set sum [expr {$sum + $weight}]
+  }
+  set chosen {}
+  foreach job $jobs weight $weights {
+    if {$weight <= 0} continue
+    set share [expr {double($opt(-soak)) * $opt(-jobs) * $weight / $sum}]
+    if {$share > $opt(-soak)} { set share $opt(-soak) }
+    dict set job soak [expr {int($share)}]
+    dict set job limit [expr {int($share) + 300}]
+    dict set job alone {}
+    lappend chosen $job
+  }
+  return $chosen
+}
+
 # ---- Sanitizers ------------------------------------------------------------------
 
 # tclsh, sqlite3 and curl are ordinary programs that load sanitized code, so
@@ -117,6 +145,9 @@ proc prepare_sanitizer {} {
 proc with_environment {job} {
   global env opt
   set command [dict get $job command]
+  if {[dict exists $job soak]} {
+    set command [list env SKV_SOAK_S=[dict get $job soak] {*}$command]
+  }
   if {$opt(-sanitizer) eq {}} { return [list setsid {*}$command] }
   # ThreadSanitizer needs the address space where it expects it.
   set aslr [expr {$opt(-sanitizer) eq {tsan} ? {setarch -R} : {}}]
@@ -301,6 +332,7 @@ proc check_floors {path} {
 
 prepare_sanitizer
 set jobs [find_jobs]
+if {$opt(-soak) ne {}} { set jobs [soak_jobs $jobs] }
 puts "seed $opt(-seed), permutation $opt(-perm), build $opt(-build)"
 if {![llength $jobs]} {
   puts "no test matches $opt(-match)"
