@@ -51,7 +51,8 @@ CODECS := -l:liblz4.a -l:libzstd.a
 
 ENGINE := $(sort $(wildcard engine/*/*.c))
 EXT := $(sort $(wildcard ext/sqlite/*.c))
-HTTPD := $(sort $(wildcard ext/httpd/*.c))
+JSON := $(sort $(wildcard ext/json/*.c))
+HTTPD := $(sort $(wildcard ext/httpd/*.c)) $(JSON)
 C_TESTS := $(sort $(wildcard test/c/*_test.c))
 # The rest of test/c: linked into the test build's extension.
 C_HELPERS := $(filter-out $(C_TESTS),$(sort $(wildcard test/c/*.c)))

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ext/httpd/json.h"
 #include "ext/httpd/request.h"
+#include "ext/json/json.h"
 
 void skvd_answer_clear(skvd_answer *answer) {
   if (answer->response != NULL) MHD_destroy_response(answer->response);
@@ -50,7 +50,7 @@ void skvd_answer_text(skvd_request *request, unsigned status, const char *type,
 
 void skvd_answer_json(skvd_request *request, unsigned status, const char *type,
                       json_t *json) {
-  char *text = json == NULL ? NULL : skvd_json_text(json);
+  char *text = json == NULL ? NULL : skv_json_text(json);
   json_decref(json);
   if (text == NULL) {
     skvd_answer_clear(&request->answer);

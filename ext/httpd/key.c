@@ -1,7 +1,7 @@
 /* The conversions of key.h. */
 #include "ext/httpd/key.h"
 
-#include "ext/httpd/utf8.h"
+#include "ext/json/utf8.h"
 #include "stratakv.h"
 
 bool skvd_parse_int64(const char *text, size_t len, int64_t *out) {
@@ -27,7 +27,7 @@ bool skvd_key_make(int key_type, const char *bytes, size_t len, skvd_key *out,
   *why = NULL;
   if (len == 0) {
     *why = "the key is empty";
-  } else if (key_type == STRATAKV_KEY_TEXT && !skvd_utf8_is_valid(bytes, len)) {
+  } else if (key_type == STRATAKV_KEY_TEXT && !skv_utf8_is_valid(bytes, len)) {
     *why = "the key of a text table must be UTF-8";
   } else if (key_type == STRATAKV_KEY_INT) {
     if (skvd_parse_int64(bytes, len, &number)) {

@@ -11,10 +11,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "ext/httpd/json.h"
 #include "ext/httpd/kv_write.h"
 #include "ext/httpd/lookup.h"
 #include "ext/httpd/value.h"
+#include "ext/json/item.h"
 
 /* Each attempt needs another writer to have been faster. */
 #define KV_MOST_ATTEMPTS 16
@@ -128,7 +128,7 @@ static void kv_answer_entry(skvd_request *request,
   if (is_json) {
     skvd_answer_json(
         request, 200, "application/json",
-        skvd_json_item(table->key_type, key->bytes, key->len, typed, version));
+        skv_item_encode(table->key_type, key->bytes, key->len, typed, version));
   } else {
     kv_answer_raw(request, value, typed);
   }

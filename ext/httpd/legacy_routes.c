@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ext/httpd/json.h"
 #include "ext/httpd/kv_write.h"
 #include "ext/httpd/lookup.h"
 #include "ext/httpd/value.h"
+#include "ext/json/json.h"
 
 static const char legacy_no_key[] =
     "key query parameter is required to request\n";
@@ -41,7 +41,7 @@ static void legacy_wrong_method(skvd_request *request) {
 /* A document and a newline; takes the reference, NULL is out of memory. */
 static void legacy_answer_json(skvd_request *request, unsigned status,
                                json_t *json) {
-  char *text = json == NULL ? NULL : skvd_json_text(json);
+  char *text = json == NULL ? NULL : skv_json_text(json);
   size_t len = text == NULL ? 0 : strlen(text);
   char *line = text == NULL ? NULL : realloc(text, len + 2);
   json_decref(json);
@@ -96,7 +96,7 @@ static int legacy_put_value(json_t *json, const stratakv_typed *typed) {
     return json_object_set_new(json, "value", json_null());
   }
   if (string != NULL) return json_object_set_new(json, "value", string);
-  if (json_object_set_new(json, "value", skvd_json_base64(text, len)) != 0) {
+  if (json_object_set_new(json, "value", skv_json_base64(text, len)) != 0) {
     return -1;
   }
   return json_object_set_new(json, "encoding", json_string("base64"));
@@ -108,7 +108,7 @@ static json_t *legacy_entry(const skvd_request *request,
   const skvd_param *key = skvd_request_param(request, "key");
   json_t *json = json_object();
   json_t *name = json_stringn(key->value, key->value_len);
-  if (name == NULL) name = skvd_json_base64(key->value, key->value_len);
+  if (name == NULL) name = skv_json_base64(key->value, key->value_len);
   if (json_object_set_new(json, "key", name) != 0 ||
       (typed != NULL && legacy_put_value(json, typed) != 0) ||
       json_object_set_new(json, "found", json_boolean(typed != NULL)) != 0) {
@@ -194,7 +194,7 @@ static void legacy_put(skvd_request *request) {
     skvd_answer_problem(request, SKVD_OVERLOADED, "out of memory");
     return;
   }
-  if (skvd_json_is_modest(skvd_body_data(body), body->size)) {
+  if (skv_json_is_modest(skvd_body_data(body), body->size)) {
     json = json_loadb(skvd_body_data(body), body->size,
                       JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK,
                       NULL);

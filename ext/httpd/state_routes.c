@@ -3,11 +3,11 @@
  * /v1/version.
  */
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ext/httpd/request.h"
+#include "ext/json/json.h"
 
 #define STATE_TEXT "text/plain; charset=utf-8"
 
@@ -48,20 +48,10 @@ static void state_readyz(skvd_request *request) {
 
 /* ---- /v1/stats ----------------------------------------------------------- */
 
-/* Whole numbers as such, while a double still holds them exactly. */
-static json_t *state_number(double value) {
-  if (!isfinite(value)) return json_null();
-  if (value > -9007199254740992.0 && value < 9007199254740992.0 &&
-      value == (double)(json_int_t)value) {
-    return json_integer((json_int_t)value);
-  }
-  return json_real(value);
-}
-
 static int state_take_stat(void *rows, const char *name, double value,
                            const char *unit, const char *help) {
   json_t *row = json_pack("{s:s,s:o,s:s,s:s}", "name", name, "value",
-                          state_number(value), "unit", unit, "help", help);
+                          skv_json_number(value), "unit", unit, "help", help);
   return row == NULL || json_array_append_new(rows, row) != 0;
 }
 

@@ -9,7 +9,7 @@
 #include <strings.h>
 
 #include "ext/httpd/key.h"
-#include "ext/httpd/utf8.h"
+#include "ext/json/utf8.h"
 
 static const char *const value_types[] = {NULL,   "integer", "real",
                                           "text", "blob",    "null"};
@@ -72,7 +72,7 @@ static bool value_parse(const char *body, size_t len, stratakv_typed *out,
     is_ok = skvd_parse_int64(body, len, &out->integer);
     break;
   case STRATAKV_REAL: is_ok = value_parse_real(body, len, &out->real); break;
-  case STRATAKV_TEXT: is_ok = skvd_utf8_is_valid(body, len); break;
+  case STRATAKV_TEXT: is_ok = skv_utf8_is_valid(body, len); break;
   case STRATAKV_NULL: is_ok = len == 0; break;
   default: break;
   }
@@ -99,7 +99,7 @@ static bool value_by_content(const skvd_header *content, const char *body,
   if (content != NULL && value_is_media(content, "application/octet-stream")) {
     return true;
   }
-  is_utf8 = skvd_utf8_is_valid(body, len);
+  is_utf8 = skv_utf8_is_valid(body, len);
   if (content != NULL && (value_is_media(content, "text/") ||
                           value_is_media(content, "application/json"))) {
     *why = "the body is not UTF-8, as its Content-Type promises";

@@ -1,5 +1,5 @@
 /* The check of utf8.h. */
-#include "ext/httpd/utf8.h"
+#include "ext/json/utf8.h"
 
 #include <stdint.h>
 
@@ -21,7 +21,7 @@ static size_t utf8_start(uint8_t c, uint8_t *low, uint8_t *high) {
   return c < 0xf5 ? 4 : 0;
 }
 
-bool skvd_utf8_is_valid(const void *bytes, size_t len) {
+bool skv_utf8_is_valid(const void *bytes, size_t len) {
   const uint8_t *p = bytes;
   const uint8_t *end = p + len;
   while (p < end) {
