@@ -30,15 +30,18 @@ static uint64_t commit_max_entries(const skv_db *db) {
   return n < 1024 ? 1024 : n;
 }
 
-int skv_append_room(skv_db *db, uint64_t payload, uint64_t entries,
-                    skv_err *err) {
-  uint64_t need = skv_record_space(payload) + SKV_LOG_RESERVE;
+int skv_append_room(skv_db *db, uint8_t type, skv_slice payload,
+                    uint64_t entries, skv_err *err) {
+  uint64_t need = skv_record_space(payload.size) + SKV_LOG_RESERVE;
   uint64_t size = skv_log_size(db->active->log);
   bool is_empty = db->place.offset == SKV_WAL_HEADER;
   uint64_t held = skv_load(&db->shared->wal_entries) + entries;
-  if (db->last_type != SKV_RECORD_SEAL && need <= size - db->place.offset &&
-      (is_empty || held <= commit_max_entries(db)))
-    return STRATAKV_OK;
+  bool fits = db->last_type != SKV_RECORD_SEAL &&
+              need <= size - db->place.offset &&
+              (is_empty || held <= commit_max_entries(db));
+  if (fits && !skv_load(&db->shared->disk_low)) return STRATAKV_OK;
+  int rc = skv_disk_admit_record(db, type, payload, err);
+  if (rc != STRATAKV_OK || fits) return rc;
   return skv_rotate(db, need + SKV_WAL_HEADER, NULL, NULL, err);
 }
 
@@ -142,6 +145,7 @@ int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
   int level = stall_level(db, &runs, &logs);
   if (level == 0) return STRATAKV_OK;
   uint64_t begin = db->env->now(db->env);
+  uint64_t full = atomic_load(&db->flush_full);
   skv_work_ask(db);
   if (!db->has_worker) skv_work_inline(db);
   if (level == 1 && logs < SKV_MAX_UNFLUSHED - 1)
@@ -153,6 +157,8 @@ int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
     rc = skv_head_follow(db, err);
     level = stall_level(db, &runs, &logs);
     if (level != 2 || rc != STRATAKV_OK) break;
+    rc = skv_disk_stuck(db, full, err);
+    if (rc != STRATAKV_OK) break;
     if (db->env->now(db->env) >= deadline) {
       rc = stall_busy(db, runs, logs, timeout_ms, err);
       break;
@@ -174,8 +180,8 @@ static void commit_append_one(skv_db *db, skv_commit *commit, bool synced) {
   if (commit->check) commit->rc = commit->check(commit, db, &commit->err);
   if (commit->rc != STRATAKV_OK || commit->batch.size == 0) return;
   SKV_POINT("commit.checked");
-  commit->rc =
-      skv_append_room(db, commit->batch.size, commit->entries, &commit->err);
+  commit->rc = skv_append_room(db, commit->type, commit->batch, commit->entries,
+                               &commit->err);
   if (commit->rc == STRATAKV_OK)
     commit->rc = skv_append(db, commit->type, commit->batch, commit->entries,
                             synced, &commit->err, &commit->lsn);

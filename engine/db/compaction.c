@@ -65,6 +65,7 @@ static int compact_slice(skv_db *db, const skv_version *version, skv_plan *plan,
   skv_job job;
   bool done;
   skv_job_init(db, &job);
+  job.slice_bytes = skv_disk_slice(db);
   job.yield = db->has_worker ? compact_yield : NULL;
   int rc = skv_compact_slice(&job, version, plan, err, &turn.products,
                              &turn.edit, &done);

@@ -37,7 +37,7 @@
 #define SKV_KEEP_NS 50000000u    /* a kept WRITE lapses after this idle time */
 #define SKV_YIELD_NS 10000000u   /* P14 */
 #define SKV_GRACE_NS 2000000000u /* a forgotten prepare is undone after this */
-#define SKV_DISK_RESERVE (16u << 20) /* no log is made ahead below */
+#define SKV_DISK_RESERVE (2 * SKV_SEGMENT_BYTES) /* at most; see disk.c */
 
 typedef struct skv_db skv_db;
 typedef struct skv_commit skv_commit;
@@ -157,6 +157,7 @@ struct skv_db {
   skv_thread worker, syncer;
   skv_log *next_log; /* prepared for the next rotation, work_mutex */
   skv_name next_log_name;
+  _Atomic uint64_t flush_full; /* flushes that met a full disk */
   _Atomic uint32_t syncer_idle;
   _Atomic int sync_mode;   /* strictest of NORMAL and OFF that was asked for */
   _Atomic bool sync_asked; /* the syncer was woken for SKV_SYNC_BYTES */
@@ -287,9 +288,10 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
                bool now_synced, skv_err *err, uint64_t *lsn);
 int skv_append_sync(skv_db *db, skv_err *err);
 void skv_append_publish(skv_db *db); /* visible = tail */
-/* Make room for a payload, rotating if needed. */
-int skv_append_room(skv_db *db, uint64_t payload, uint64_t entries,
-                    skv_err *err);
+/* Make room for a record, rotating if needed; FULL if it puts something and
+ * that would touch the disk reserve. */
+int skv_append_room(skv_db *db, uint8_t type, skv_slice payload,
+                    uint64_t entries, skv_err *err);
 /* Wait (without WRITE) while flush or compaction is behind. */
 int skv_stall_wait(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
                    skv_err *err);
@@ -308,6 +310,24 @@ uint64_t skv_next_log_size(const skv_db *db, uint64_t size);
 /* A new log's file, unnamed: recycled, or created. */
 int skv_log_obtain(skv_db *db, uint64_t size, skv_err *err, skv_log **out,
                    skv_name *name);
+
+/* ---- disk.c ------------------------------------------------------------ */
+uint64_t skv_disk_spare(skv_db *db); /* free bytes that growth may take */
+/* Whether `bytes` more may be taken: FULL, and noted for all processes, if the
+ * reserve would be touched. */
+int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err);
+/* The same for a record; one that only deletes is always let in. */
+int skv_disk_admit_record(skv_db *db, uint8_t type, skv_slice payload,
+                          skv_err *err);
+void skv_disk_note(skv_db *db, int rc); /* what a flush came to */
+/* FULL if a flush of this process failed so since flush_full was `before`:
+ * nobody need wait for it. */
+int skv_disk_stuck(skv_db *db, uint64_t before, skv_err *err);
+/* The size for a log: the one wanted, or less if space is short, but at least
+ * `least`. */
+uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least);
+uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted);
+uint64_t skv_disk_slice(skv_db *db); /* for skv_job.slice_bytes */
 
 /* ---- ingest.c ---------------------------------------------------------- */
 /* Reserve file numbers for unnamed segments and describe them. */

@@ -91,9 +91,10 @@ static int recover_claim(skv_db *db, skv_err *err) {
 
 /* ---- Creation ---------------------------------------------------------- */
 
-static uint64_t first_wal_size(const skv_db *db) {
+static uint64_t first_wal_size(skv_db *db) {
   uint64_t size = db->options.wal_size;
-  return size < SKV_FIRST_WAL ? size : SKV_FIRST_WAL;
+  if (size > SKV_FIRST_WAL) size = SKV_FIRST_WAL;
+  return skv_disk_log_size(db, size, 0);
 }
 
 /* A new log file: unnamed, then named and durable. */

@@ -97,6 +97,7 @@ static void db_sizes(skv_db *db) {
   db->segment_bytes = SKV_SEGMENT_BYTES;
   if (db->options.wal_size < SKV_SEGMENT_BYTES)
     db->segment_bytes = db->options.wal_size;
+  db->segment_bytes = skv_disk_segment_bytes(db, db->segment_bytes);
   if (db->options.wal_size < (1u << 20)) db->block_size = 512;
 #ifdef SKV_TEST
   const char *block = getenv("SKV_TEST_BLOCK_SIZE");

@@ -107,6 +107,7 @@ static int rotate_next_log(skv_db *db, uint64_t min_size, skv_err *err,
   *out = log;
   if (log) return STRATAKV_OK;
   skv_db_next_name(db, name);
+  size = skv_disk_log_size(db, size, min_size);
   return skv_log_create(db->store, name, size, err, out);
 }
 

@@ -12,9 +12,10 @@
  *     48  8  recoveries          384  8  requests
  *     56  4  fence               392  4  request word
  *     60  4  rescue              396  4  release word
- *     64  8  tail               4096     64 slots of 128 bytes: pid (4),
- *    128  8  durable                     incarnation (4), pinned log (8),
- *    192  8  visible                     program (16), zero
+ *     64  8  tail                448  4  disk low
+ *    128  8  durable                     4096     64 slots of 128 bytes: pid (4),
+ *    192  8  visible                     incarnation (4), pinned log (8),
+ *                                         program (16), zero
  *
  * TRUST  It is meaningful only while someone holds ALIVE, and only if magic,
  *   boot id and store id are those expected (P7). Values read from it are
@@ -67,6 +68,9 @@ typedef struct skv_shared {
   _Alignas(64) _Atomic uint64_t requests; /* bit per slot: wants WRITE (P14) */
   _Atomic uint32_t request_word; /* changes with every request: wait/wake */
   _Atomic uint32_t release_word; /* changes when WRITE is given back */
+
+  _Alignas(64) _Atomic uint32_t disk_low; /* 1: space was too little when last
+                              asked for; who puts something asks again */
 
   _Alignas(4096) skv_slot slots[SKV_SLOTS];
 } skv_shared;

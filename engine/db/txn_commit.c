@@ -47,7 +47,7 @@ static int prepare_append(stratakv_txn *txn, skv_err *err) {
   uint8_t type = large ? SKV_RECORD_INGEST : SKV_RECORD_PREPARE;
   int sync = atomic_load(&txn->store->sync);
   bool durable = large || sync == STRATAKV_SYNC_FULL;
-  int rc = skv_append_room(db, payload.size, entries, err);
+  int rc = skv_append_room(db, type, payload, entries, err);
   /* Once the INGEST stands, finishing it should not fail for want of space. */
   if (rc == STRATAKV_OK && large) rc = skv_rotate_ready(db, err);
   if (rc == STRATAKV_OK)

@@ -70,7 +70,9 @@ static int spill_write(skv_db *db, skv_iter *it, uint64_t from, uint64_t to,
   spill->from = from;
   spill->to = to;
   skv_job_init(db, &job);
-  rc = skv_produce(&job, it, false, err, &spill->products);
+  rc = skv_disk_admit(db, to - from, err);
+  if (rc == STRATAKV_OK)
+    rc = skv_produce(&job, it, false, err, &spill->products);
   skv_iter_close(it);
   if (rc == STRATAKV_OK) SKV_POINT("spill.written");
   if (rc == STRATAKV_OK) rc = spill_open(spill, err);

@@ -37,10 +37,7 @@ static void work_prepare_log(skv_db *db, uint64_t size) {
   if (have) return;
   skv_log *log = NULL;
   skv_name name;
-  uint64_t free_bytes = 0;
-  if (skv_store_free_space(db->store, NULL, &free_bytes) != STRATAKV_OK ||
-      free_bytes < size + SKV_DISK_RESERVE)
-    return;
+  if (skv_disk_spare(db) < size) return;
   if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK) return;
   SKV_POINT("work.log_ready");
   skv_mutex_lock(&db->work_mutex);
@@ -78,11 +75,13 @@ static bool work_round(skv_db *db, int *met) {
   skv_state_bury(db);
   if (skv_load(&db->shared->fence)) return false;
   if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
-  if (skv_flush_oldest(db, &flushed, NULL) != STRATAKV_OK) *met = WORK_FAILED;
+  int rc = skv_flush_oldest(db, &flushed, NULL);
+  skv_disk_note(db, rc);
+  if (rc != STRATAKV_OK) *met = WORK_FAILED;
   if (flushed) skv_gc(db, NULL);
   uint64_t wanted = work_wants_log(db);
   if (wanted > 0) work_prepare_log(db, wanted);
-  int rc = skv_compact_step(db, false, &compacted, NULL);
+  rc = skv_compact_step(db, false, &compacted, NULL);
   skv_state *state = skv_state_ref(db);
   bool behind = state->log_count > 1 && !flushed;
   skv_state_unref(state);

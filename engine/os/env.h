@@ -50,6 +50,7 @@ typedef struct skv_dir_info {
   uint32_t mode;      /* permission bits */
   bool can_overwrite; /* overwriting allocated bytes in place allocates nothing
                         (ext4, xfs, tmpfs): the log may be mapped (P15) */
+  uint64_t fs_bytes;  /* size of the file system; 0: not known */
   bool is_network;    /* NFS, SMB and the like: not for sharing */
   char path[4096];    /* canonical absolute path */
 } skv_dir_info;

@@ -48,6 +48,14 @@ static void mem_node_free(skv_mem_fs *fs, skv_mem_node *node) {
   skv_free(node);
 }
 
+uint64_t skv_mem_free_bytes(const skv_mem_fs *fs) {
+  uint64_t used = 0;
+  if (fs->capacity == 0) return MEM_FREE_BYTES;
+  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next)
+    used += (n->size + 4095) & ~UINT64_C(4095);
+  return used < fs->capacity ? fs->capacity - used : 0;
+}
+
 void skv_mem_node_reap(skv_mem_fs *fs, skv_mem_node *node) {
   if (node->uses > 0 || node->parent != NULL || node == fs->root) return;
   mem_node_free(fs, node);
@@ -229,6 +237,7 @@ static int mem_dir_info(skv_dir *dir, skv_err *err, skv_dir_info *out) {
   out->euid = 1000;
   out->mode = 0700;
   out->can_overwrite = true;
+  out->fs_bytes = fs->capacity;
   if (rc != STRATAKV_OK) return SKV_ERROR(err, rc, "path too long");
   return STRATAKV_OK;
 }
@@ -334,9 +343,11 @@ static int mem_dir_remove(skv_dir *dir, skv_err *err) {
 }
 
 static int mem_dir_free(skv_dir *dir, skv_err *err, uint64_t *bytes) {
-  SKV_UNUSED(dir);
+  skv_mem_fs *fs = mem_dir_fs(dir);
   SKV_UNUSED(err);
-  *bytes = MEM_FREE_BYTES;
+  skv_mutex_lock(&fs->mutex);
+  *bytes = skv_mem_free_bytes(fs);
+  skv_mutex_unlock(&fs->mutex);
   return STRATAKV_OK;
 }
 

@@ -64,6 +64,7 @@ typedef struct skv_mem_fs {
   skv_mem_node *root;  /* also in nodes */
   skv_mem_map *maps;
   skv_prng prng;
+  uint64_t capacity; /* bytes of all files together; 0: no bound */
 } skv_mem_fs;
 
 typedef struct skv_mem_env {
@@ -93,6 +94,7 @@ void skv_mem_node_unuse(skv_mem_fs *fs, skv_mem_node *node);
 void skv_mem_node_reap(skv_mem_fs *fs, skv_mem_node *node); /* if unneeded */
 skv_mem_handle *skv_mem_handle_new(skv_mem_env *env, skv_mem_node *node);
 void skv_mem_handle_free(skv_mem_handle *handle); /* its locks as well */
+uint64_t skv_mem_free_bytes(const skv_mem_fs *fs);
 void skv_mem_unlock_all(skv_mem_node *node, const skv_mem_handle *owner);
 
 static inline skv_mem_env *skv_mem_env_of(skv_env *env) {

@@ -101,7 +101,11 @@ static int mem_reserve(skv_mem_node *node, uint64_t size) {
 
 /* Whether the node may be given `size` bytes through this handle. */
 static int mem_room(const skv_mem_handle *handle, uint64_t size) {
+  const skv_mem_node *node = handle->node;
+  const skv_mem_fs *fs = skv_mem_env_of(handle->base.file.env)->fs;
   if (!handle->can_write) return STRATAKV_IOERR;
+  uint64_t now = (node->size + 4095) & ~UINT64_C(4095);
+  if (size > now && size - now > skv_mem_free_bytes(fs)) return STRATAKV_FULL;
   return mem_reserve(handle->node, size);
 }
 

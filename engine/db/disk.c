@@ -1,0 +1,126 @@
+/*
+ * The disk reserve: space that is left for what makes the store smaller.
+ *
+ * PURPOSE  A full disk must not lock its owner in. Commits that put something,
+ *   and spills, are refused with FULL while the file system has less free than
+ *   the reserve and what a flush of the unflushed logs may take; deletes,
+ *   rollback, flush, compaction and gc go on below that.
+ *
+ * SIZE  Two segments, or an eighth of the file system: a compaction gives
+ *   nothing back before it has consumed a segment, and has written as much by
+ *   then. On a small file system segments are smaller, a quarter of the
+ *   reserve.
+ *
+ * WHEN  Free space is asked for when a log ends, when a transaction spills and
+ *   when a slice of a compaction begins, not at each commit: until its log is
+ *   full a commit takes no space. What is found too little is said in the
+ *   shared page, and from then on every commit that puts something looks
+ *   again, so that writing resumes by itself.
+ *
+ * NOT HERE  Space that is promised: another program may take the reserve too.
+ *   What then fails leaves things as they were (INV-10).
+ */
+#include <inttypes.h>
+
+#include "engine/db/db.h"
+#include "engine/wal/batch.h"
+
+#define DISK_SHARE 8               /* of the file system, at most */
+#define DISK_LOG_LEAST (64u << 10) /* a log made while space is short */
+
+static uint64_t disk_reserve(const skv_db *db) {
+  uint64_t share = skv_store_info(db->store)->fs_bytes / DISK_SHARE;
+  return share != 0 && share < SKV_DISK_RESERVE ? share : SKV_DISK_RESERVE;
+}
+
+/* Bytes that flushing the largest unflushed log may take; the others' are
+ * given back by the flush before. */
+static uint64_t disk_unflushed(skv_db *db) {
+  uint64_t most = 0;
+  uint64_t tail = skv_load(&db->shared->tail);
+  skv_mutex_lock(&db->state_mutex);
+  const skv_state *state = db->state;
+  for (size_t i = 0; state != NULL && i < state->log_count; i++) {
+    uint64_t used = skv_memlog_limit(state->logs[i], tail);
+    if (used > most) most = used;
+  }
+  skv_mutex_unlock(&db->state_mutex);
+  return most;
+}
+
+/* Free bytes beyond `kept`; if nobody knows, plenty. */
+static uint64_t disk_beyond(skv_db *db, uint64_t kept) {
+  uint64_t free_bytes = 0;
+  if (skv_store_free_space(db->store, NULL, &free_bytes) != STRATAKV_OK)
+    return UINT64_MAX;
+  return free_bytes > kept ? free_bytes - kept : 0;
+}
+
+uint64_t skv_disk_spare(skv_db *db) {
+  return disk_beyond(db, disk_reserve(db) + disk_unflushed(db));
+}
+
+uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted) {
+  uint64_t reserve = disk_reserve(db);
+  if (reserve == SKV_DISK_RESERVE || wanted < reserve / 4) return wanted;
+  return reserve / 4;
+}
+
+int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
+  uint64_t spare = skv_disk_spare(db);
+  bool is_low = spare < bytes || spare < DISK_LOG_LEAST;
+  if (is_low != (skv_load(&db->shared->disk_low) != 0))
+    skv_store_word(&db->shared->disk_low, is_low);
+  if (!is_low) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_FULL,
+                   "disk full: %" PRIu64 " KiB are free, and the last %" PRIu64
+                   " KiB are kept for deletes and compaction",
+                   disk_beyond(db, 0) / 1024,
+                   (disk_reserve(db) + disk_unflushed(db)) / 1024);
+}
+
+void skv_disk_note(skv_db *db, int rc) {
+  if (rc == STRATAKV_FULL) skv_store_word(&db->shared->disk_low, 1);
+  if (rc == STRATAKV_FULL) atomic_fetch_add(&db->flush_full, 1);
+}
+
+int skv_disk_stuck(skv_db *db, uint64_t before, skv_err *err) {
+  if (atomic_load(&db->flush_full) == before) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_FULL,
+                   "disk full: %" PRIu64 " KiB are free, too little to flush "
+                   "the logs",
+                   disk_beyond(db, 0) / 1024);
+}
+
+/* Whether a record of that type puts nothing. */
+static bool disk_only_deletes(uint8_t type, skv_slice batch) {
+  const uint8_t *p = batch.data, *end = batch.data + batch.size;
+  if (type != SKV_RECORD_COMMIT && type != SKV_RECORD_PREPARE) return false;
+  while (p < end) {
+    skv_entry entry;
+    p = skv_entry_get(p, end, &entry, NULL);
+    if (p == NULL || entry.kind != SKV_KIND_DELETE) return false;
+  }
+  return true;
+}
+
+int skv_disk_admit_record(skv_db *db, uint8_t type, skv_slice payload,
+                          skv_err *err) {
+  if (disk_only_deletes(type, payload)) return STRATAKV_OK;
+  return skv_disk_admit(db, payload.size, err);
+}
+
+uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least) {
+  uint64_t spare = skv_disk_spare(db);
+  if (spare >= wanted) return wanted;
+  if (least < DISK_LOG_LEAST) least = DISK_LOG_LEAST;
+  uint64_t size = spare / 2 < least ? least : spare / 2;
+  if (size > wanted) size = wanted;
+  return (size + 4095) & ~UINT64_C(4095);
+}
+
+uint64_t skv_disk_slice(skv_db *db) {
+  uint64_t quarter = disk_beyond(db, disk_unflushed(db)) / 4;
+  if (quarter >= SKV_SLICE_BYTES) return 0;
+  return quarter < DISK_LOG_LEAST ? DISK_LOG_LEAST : quarter;
+}
