@@ -226,6 +226,8 @@ proc report_job {job code text} {
   incr total(passed) $passed
   incr total(failed) $failed
   incr total(skipped) $skipped
+  add_count [expr {[dict get $job kind] eq {c} ? "c-checks" : "tcl-cases"}] \
+    $passed
   set seconds [expr {([clock milliseconds] - [dict get $job started]) / 1000.0}]
   puts [format "%-24s %5d passed %s%s %6.1f s" [dict get $job name] $passed \
     [expr {$failed ? "$failed FAILED" : ""}] \

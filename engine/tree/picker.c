@@ -215,23 +215,13 @@ void skv_plan_clear(skv_plan *plan) {
 
 /*
  * INV-6: nothing older than the plan's entries can be elsewhere. Deeper levels
- * are older; of level 0 the plan takes all runs up to some age, so that only
- * younger ones are left out, but that is checked and not believed.
+ * are older; of level 0 a plan takes all runs down to the oldest, so that only
+ * younger ones are left out.
  */
 static bool pick_is_bottom(const picker *p, const skv_plan *plan) {
   pick_range hull = pick_hull(plan->inputs, plan->count);
   for (unsigned level = plan->level + 1; level < SKV_LEVELS; level++) {
     if (pick_overlaps(&p->version->levels[level], hull)) return false;
-  }
-  if (plan->from > 0) return true;
-  uint64_t oldest = plan->inputs[0]->run;
-  for (size_t i = 0; i < plan->upper; i++) {
-    const skv_segref *ref = plan->inputs[i];
-    if (ref->level == 0 && ref->run < oldest) oldest = ref->run;
-  }
-  for (size_t i = 0; i < p->version->run_count; i++) {
-    const skv_run *run = &p->version->runs[i];
-    if (run->id < oldest && pick_overlaps(run, hull)) return false;
   }
   return true;
 }
