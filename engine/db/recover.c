@@ -97,21 +97,26 @@ static uint64_t first_wal_size(skv_db *db) {
   return skv_disk_log_size(db, size, 0);
 }
 
-/* A new log file: unnamed, then named and durable. */
+int skv_log_begin(skv_store *store, const skv_name *tmp,
+                  const skv_wal_header *header, uint64_t size, skv_err *err) {
+  uint8_t bytes[SKV_WAL_HEADER];
+  skv_log *log = NULL;
+  int rc = skv_log_create(store, tmp, size, err, &log);
+  if (rc != STRATAKV_OK) return rc;
+  skv_wal_header_encode(header, bytes);
+  rc = skv_log_publish(log, header->number, bytes, sizeof bytes, err);
+  skv_log_close(log);
+  if (rc != STRATAKV_OK) (void)skv_store_remove(store, tmp, NULL);
+  return rc;
+}
+
 static int recover_new_log(skv_db *db, uint64_t number, uint64_t start,
                            uint32_t prev, uint64_t size, skv_err *err) {
   skv_name tmp;
-  skv_log *log = NULL;
   skv_db_next_name(db, &tmp);
-  int rc = skv_log_create(db->store, &tmp, size, err, &log);
-  if (rc != STRATAKV_OK) return rc;
   skv_wal_header header = {.number = number, .start = start, .prev = prev};
-  uint8_t bytes[SKV_WAL_HEADER];
   memcpy(header.store_id, db->store_id, 16);
-  skv_wal_header_encode(&header, bytes);
-  rc = skv_log_publish(log, number, bytes, sizeof bytes, err);
-  skv_log_close(log);
-  return rc;
+  return skv_log_begin(db->store, &tmp, &header, size, err);
 }
 
 /* A new store: its log, its manifest, and last its CURRENT. */

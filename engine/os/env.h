@@ -37,7 +37,8 @@ struct skv_file {
 };
 
 /* dir_open flags */
-#define SKV_DIR_CREATE 1 /* make the last component, mode 0700 */
+#define SKV_DIR_CREATE 1    /* make the last component, mode 0700 */
+#define SKV_DIR_EXCLUSIVE 4 /* with CREATE: CONSTRAINT if it exists */
 #define SKV_DIR_BENEATH                                                        \
   2 /* path is relative to base and must stay beneath it,
                             no symlink on the way: AUTH otherwise */

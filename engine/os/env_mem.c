@@ -122,6 +122,8 @@ static int mem_walk_step(mem_walk *walk, const char *name, bool is_last) {
     if (!is_last || !(walk->flags & SKV_DIR_CREATE)) return STRATAKV_NOTFOUND;
     next = skv_mem_node_new(walk->fs, walk->node, name, true);
     if (next == NULL) return STRATAKV_NOMEM;
+  } else if (is_last && (walk->flags & SKV_DIR_EXCLUSIVE)) {
+    return STRATAKV_CONSTRAINT;
   }
   if (!next->is_dir) return STRATAKV_CANTOPEN;
   walk->node = next;
@@ -161,9 +163,9 @@ static int mem_dir_error(skv_err *err, int rc, const char *base,
                      path, base);
   }
   if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
-  if (rc == STRATAKV_CANTOPEN) {
-    return SKV_ERROR(err, rc, "\"%s%s%s\" is not a directory", above, slash,
-                     path);
+  if (rc == STRATAKV_CANTOPEN || rc == STRATAKV_CONSTRAINT) {
+    return SKV_ERROR(err, rc, "\"%s%s%s\" %s", above, slash, path,
+                     rc == STRATAKV_CANTOPEN ? "is not a directory" : "exists");
   }
   if (flags & SKV_DIR_CREATE) {
     return SKV_ERROR(err, STRATAKV_CANTOPEN,

@@ -131,6 +131,10 @@ static int posix_make_last(int at, const char *path, int flags) {
 
 /* Open, or make and open, without a message. */
 static int posix_open_or_make(int at, const char *path, int flags) {
+  if (flags & SKV_DIR_EXCLUSIVE) {
+    if (posix_make_last(at, path, flags) != 0) return -1;
+    return posix_open_path(at, path, flags);
+  }
   int fd = posix_open_path(at, path, flags);
   if (fd >= 0 || errno != ENOENT || !(flags & SKV_DIR_CREATE)) return fd;
   if (posix_make_last(at, path, flags) != 0 && errno != EEXIST) return -1;

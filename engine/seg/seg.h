@@ -110,6 +110,7 @@ typedef struct skv_seg skv_seg; /* an open segment; immutable, any thread */
 int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
                  uint64_t ingest_lsn, skv_err *err, skv_seg **out);
 void skv_seg_close(skv_seg *seg); /* NULL allowed; drops its cached blocks */
+skv_in *skv_seg_in(const skv_seg *seg);         /* the file that it reads */
 uint64_t skv_seg_anonymous(const skv_seg *seg); /* bytes of anonymous memory */
 
 /* Whether the filter allows the key (hash = skv_hash(key)); always true

@@ -139,6 +139,8 @@ void skv_seg_close(skv_seg *seg) {
   skv_unpack_unref();
 }
 
+skv_in *skv_seg_in(const skv_seg *seg) { return seg->in; }
+
 uint64_t skv_seg_anonymous(const skv_seg *seg) { return seg->anonymous; }
 
 /* ---- Pins -------------------------------------------------------------- */

@@ -61,6 +61,8 @@ int skv_store_open(skv_env *env, const char *base, const char *path, int flags,
 
 out:
   if (rc != STRATAKV_OK) {
+    bool made = store->dir && (flags & SKV_DIR_EXCLUSIVE);
+    if (made) (void)env->dir_remove(store->dir, NULL);
     skv_store_close(store);
     store = NULL;
   }

@@ -45,7 +45,8 @@ typedef struct skv_store skv_store;
 
 /* ---- The store --------------------------------------------------------- */
 
-/* Open the directory; touches no file in it. flags are SKV_DIR_*. */
+/* Open the directory; touches no file in it. flags are SKV_DIR_*. With
+ * EXCLUSIVE a failure leaves no directory behind. */
 int skv_store_open(skv_env *env, const char *base, const char *path, int flags,
                    skv_err *err, skv_store **out);
 void skv_store_close(skv_store *store); /* NULL allowed */

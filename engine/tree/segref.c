@@ -106,6 +106,15 @@ int skv_segref_get(skv_tree *tree, skv_segref *ref, skv_err *err,
   return rc;
 }
 
+skv_in *skv_segref_in(skv_segref *ref) {
+  struct skv_segfile *file = ref->file;
+  skv_mutex_lock(&file->mutex);
+  skv_seg *seg = atomic_load_explicit(&file->seg, memory_order_relaxed);
+  skv_in *in = seg ? skv_seg_in(seg) : file->in;
+  skv_mutex_unlock(&file->mutex);
+  return in;
+}
+
 /* ---- References ---------------------------------------------------------- */
 
 /* Copy a key to *p, which moves behind it. */

@@ -204,6 +204,12 @@ const stratakv_table_info *skv_version_table(const skv_version *version,
   return NULL;
 }
 
+skv_segref *const *skv_version_segs(const skv_version *version, size_t *count) {
+  const skv_version_object *object = skv_version_object_of(version);
+  *count = object->seg_count;
+  return object->segs;
+}
+
 static uint64_t version_run_bytes(const skv_run *run) {
   uint64_t bytes = 0;
   for (size_t i = 0; i < run->count; i++) bytes += run->segs[i]->meta.size;

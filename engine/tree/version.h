@@ -138,6 +138,8 @@ void skv_version_encode(const skv_version *version, skv_buf *edit);
 
 const stratakv_table_info *skv_version_table(const skv_version *version,
                                              const char *name);
+/* All its segments, ascending by number. */
+skv_segref *const *skv_version_segs(const skv_version *version, size_t *count);
 uint64_t skv_version_level_bytes(const skv_version *version, unsigned level);
 
 /* The open segment of a reference: footer, index and filter are verified on
@@ -145,6 +147,9 @@ uint64_t skv_version_level_bytes(const skv_version *version, unsigned level);
  * version that ref was found in. */
 int skv_segref_get(skv_tree *tree, skv_segref *ref, skv_err *err,
                    skv_seg **out);
+
+/* The open file itself, whose name may be gone; lives as long as the segment. */
+skv_in *skv_segref_in(skv_segref *ref);
 
 /*
  * Look `key` up in one run (trim respected). A run of a level is searched by

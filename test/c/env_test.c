@@ -438,6 +438,8 @@ static void test_link(const world *w) {
     CHECK(rc == STRATAKV_CANTOPEN && strcmp(env->name, "posix") != 0);
     CHECK(env->dir_remove(from, NULL) != STRATAKV_OK);
   }
+  int made = SKV_DIR_CREATE | SKV_DIR_EXCLUSIVE;
+  CHECK(dir_code(env, w->base, "to", made, NULL) == STRATAKV_CONSTRAINT);
   CHECK(env->dir_remove(to, NULL) == STRATAKV_OK);
   CHECK(env->dir_remove(to, NULL) != STRATAKV_OK);
   env->dir_close(from);
