@@ -122,6 +122,7 @@ static int recover_new_log(skv_db *db, uint64_t number, uint64_t start,
 /* A new store: its log, its manifest, and last its CURRENT. */
 int skv_db_create(skv_db *db, skv_err *err) {
   const uint64_t manifest = 1, wal = 2, start = 4096;
+  const uint64_t size = first_wal_size(db); /* asks the disk: once */
   skv_version *version = NULL, *full = NULL;
   skv_buf edit = {0}, bytes = {0};
   skv_manifest_end end;
@@ -130,14 +131,13 @@ int skv_db_create(skv_db *db, skv_err *err) {
   if (rc != STRATAKV_OK) return rc;
   recover_clear_page(db, false);
   rc = recover_claim(db, err);
-  if (rc == STRATAKV_OK)
-    rc = recover_new_log(db, wal, start, 0, first_wal_size(db), err);
+  if (rc == STRATAKV_OK) rc = recover_new_log(db, wal, start, 0, size, err);
   SKV_POINT("create.logged");
   if (rc == STRATAKV_OK)
     rc = skv_version_new(&db->tree, db->store_id, err, &version);
   if (rc != STRATAKV_OK) goto out;
   skv_edit_next(&edit, 3);
-  skv_edit_wal(&edit, wal, start, first_wal_size(db));
+  skv_edit_wal(&edit, wal, start, size);
   if (edit.rc == STRATAKV_OK)
     skv_manifest_encode(db->store_id, manifest, skv_buf_bytes(&edit), &bytes,
                         &end);
