@@ -59,14 +59,26 @@ static int head_read(skv_db *db, uint64_t file, skv_head_pos published,
                                    published, err, end, out);
 }
 
+/* The word first: a head may show an INGEST, and what one process's readers
+ * have seen, readers of every other must see from then on. */
+static void head_publish(skv_db *db, const skv_manifest_end *end,
+                         skv_state *state) {
+  skv_raise(&db->shared->head, end->pos);
+  SKV_POINT("head.raised");
+  skv_state_publish(db, state);
+  db->head_end = *end;
+}
+
 static int head_install(skv_db *db, const skv_manifest_end *end,
                         skv_version *version, skv_err *err) {
   if (db->state && version->pos == db->state->version->pos) {
     skv_version_unref(version);
+    skv_raise(&db->shared->head, end->pos);
     return STRATAKV_OK;
   }
-  int rc = skv_state_install(db, version, err);
-  if (rc == STRATAKV_OK) db->head_end = *end;
+  skv_state *state;
+  int rc = skv_state_make(db, version, err, &state);
+  if (rc == STRATAKV_OK) head_publish(db, end, state);
   return rc;
 }
 
@@ -143,9 +155,7 @@ int skv_head_settle(skv_db *db, skv_err *err) {
     }
     SKV_POINT("head.adopted");
   }
-  rc = head_install(db, &end, version, err);
-  if (rc == STRATAKV_OK) skv_raise(&db->shared->head, end.pos);
-  return rc;
+  return head_install(db, &end, version, err);
 }
 
 /* Whether to begin a new manifest with the whole version. */
@@ -213,10 +223,8 @@ static int head_edit_locked(skv_db *db, skv_edit_build build, void *arg,
   if (rc == STRATAKV_OK) rc = skv_write_fenced(db, err); /* P12 */
   if (rc != STRATAKV_OK) goto out;
   SKV_POINT("head.written");
-  skv_state_publish(db, state);
+  head_publish(db, &end, state);
   state = NULL;
-  db->head_end = end;
-  skv_raise(&db->shared->head, end.pos);
   SKV_POINT("head.published");
 
 out:
