@@ -3,7 +3,7 @@
  * engine/db; each group of members is named with the file that owns it.
  *
  * LOCKS in this process, in order (a thread takes only what is further down):
- *   registry mutex   registry.c
+ *   registry mutex   the environment's, registry.c
  *   flush_mutex      FLUSH of LOCK, one flush at a time
  *   compact_mutex    COMPACT of LOCK, one compaction at a time
  *   leadership       WRITE of LOCK: `leading` under commit_mutex, commit.c

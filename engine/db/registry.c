@@ -1,23 +1,20 @@
 /*
  * The registry: one skv_db per directory in a process, whatever path led to
  * it. Its mutex is held while a store is opened or closed, so two threads
- * cannot open one directory twice.
+ * cannot open one directory twice. It is the environment's, which is what
+ * makes a process.
  */
 #include <stdlib.h>
 
 #include "engine/db/handle.h"
 #include "engine/util/point.h"
 
-static skv_mutex registry_mutex = {PTHREAD_MUTEX_INITIALIZER};
-static skv_db *registry_list;
-static uint32_t registry_generation; /* of fork, when the list was made */
-
 /* Handles from before a fork are the parent's: forget them, they are never
  * touched again (their lock descriptors were closed in the child). */
-static void registry_check_fork(void) {
+static void registry_check_fork(skv_env *env) {
   uint32_t generation = skv_fork_generation();
-  if (generation != registry_generation) registry_list = NULL;
-  registry_generation = generation;
+  if (generation != env->registry.generation) env->registry.list = NULL;
+  env->registry.generation = generation;
 }
 
 static void db_init(skv_db *db) {
@@ -43,7 +40,6 @@ static void db_free(skv_db *db) {
   if (db->tree.cache) skv_cache_free(db->tree.cache);
   if (db->is_private) skv_free(db->shared);
   skv_store_close(db->store);
-  if (db->env_owned) skv_env_mem_free(db->env);
   skv_mutex_clear(&db->head_mutex);
   skv_mutex_clear(&db->state_mutex);
   skv_mutex_clear(&db->pin_mutex);
@@ -122,9 +118,9 @@ static int db_start(skv_db *db, const stratakv_options *options, skv_err *err) {
 
 static skv_db *registry_find(skv_env *env, const skv_dir_info *info,
                              bool read_only) {
-  for (skv_db *db = registry_list; db; db = db->registry_next)
-    if (db->env == env && db->device == info->device &&
-        db->inode == info->inode && (read_only || !db->options.read_only))
+  for (skv_db *db = env->registry.list; db; db = db->registry_next)
+    if (db->device == info->device && db->inode == info->inode &&
+        (read_only || !db->options.read_only))
       return db;
   return NULL;
 }
@@ -148,20 +144,19 @@ static int registry_add(skv_env *env, bool env_owned, skv_store *store,
   rc = db_start(db, options, err);
   if (rc != STRATAKV_OK) {
     skv_work_stop(db);
-    db->env_owned = false; /* the caller's again */
     db_free(db);
     return rc;
   }
   db->handles = 1;
-  db->registry_next = registry_list;
-  registry_list = db;
+  db->registry_next = env->registry.list;
+  env->registry.list = db;
   *out = db;
   return rc;
 }
 
-static int registry_open(skv_env *env, bool env_owned, const char *path,
-                         const stratakv_options *options, skv_err *err,
-                         skv_db **out) {
+static int registry_open_locked(skv_env *env, bool env_owned, const char *path,
+                                const stratakv_options *options, skv_err *err,
+                                skv_db **out) {
   skv_store *store = NULL;
   int flags = options->create ? SKV_DIR_CREATE : 0;
   if (options->base && path[0] != '/') flags |= SKV_DIR_BENEATH;
@@ -183,6 +178,16 @@ static int registry_open(skv_env *env, bool env_owned, const char *path,
   return registry_add(env, env_owned, store, options, err, out);
 }
 
+static int registry_open(skv_env *env, bool env_owned, const char *path,
+                         const stratakv_options *options, skv_err *err,
+                         skv_db **out) {
+  skv_mutex_lock(&env->registry.mutex);
+  registry_check_fork(env);
+  int rc = registry_open_locked(env, env_owned, path, options, err, out);
+  skv_mutex_unlock(&env->registry.mutex);
+  return rc;
+}
+
 /* ":memory:" is a store of its own in an environment of its own. */
 static int registry_open_memory(const stratakv_options *options, skv_err *err,
                                 skv_db **out) {
@@ -200,27 +205,27 @@ int skv_registry_open(skv_env *env, const char *path,
                       const stratakv_options *options, skv_err *err,
                       skv_db **out) {
   *out = NULL;
-  skv_mutex_lock(&registry_mutex);
-  registry_check_fork();
-  int rc = strcmp(path, ":memory:") == 0
-               ? registry_open_memory(options, err, out)
-               : registry_open(env, false, path, options, err, out);
-  skv_mutex_unlock(&registry_mutex);
-  return rc;
+  return strcmp(path, ":memory:") == 0
+             ? registry_open_memory(options, err, out)
+             : registry_open(env, false, path, options, err, out);
 }
 
 int skv_registry_close(skv_db *db, skv_err *err) {
   int rc = STRATAKV_OK;
-  skv_mutex_lock(&registry_mutex);
+  skv_env *env = db->env;
+  bool env_goes = false;
+  skv_mutex_lock(&env->registry.mutex);
   if (--db->handles == 0) {
-    skv_db **at = &registry_list;
+    skv_db **at = &env->registry.list;
     while (*at != db) at = &(*at)->registry_next;
     *at = db->registry_next;
     skv_work_stop(db);
     SKV_POINT("close.stopped");
+    env_goes = db->env_owned;
     rc = skv_db_detach(db, err);
     db_free(db);
   }
-  skv_mutex_unlock(&registry_mutex);
+  skv_mutex_unlock(&env->registry.mutex);
+  if (env_goes) skv_env_mem_free(env);
   return rc;
 }

@@ -21,6 +21,7 @@
 #ifndef SKV_OS_ENV_H
 #define SKV_OS_ENV_H
 
+#include "engine/os/thread.h"
 #include "engine/util/bytes.h"
 #include "engine/util/err.h"
 
@@ -150,6 +151,13 @@ struct skv_env {
   void (*wait)(skv_env *env, const uint32_t *word, uint32_t value,
                uint64_t timeout_ns);
   void (*wake)(skv_env *env, const uint32_t *word); /* all waiters */
+
+  /* What the process has open; only db/registry.c knows. */
+  struct skv_env_registry {
+    skv_mutex mutex;
+    struct skv_db *list;
+    uint32_t generation; /* of fork, when the list was made */
+  } registry;
 };
 
 /* The real system; one per process, never freed. */

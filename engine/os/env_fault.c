@@ -402,12 +402,14 @@ skv_env *skv_env_fault_new(skv_env *inner) {
   if (inner->stored == NULL) env->base.stored = NULL;
   env->inner = inner;
   skv_mutex_init(&env->mutex);
+  skv_mutex_init(&env->base.registry.mutex);
   return &env->base;
 }
 
 void skv_env_fault_free(skv_env *base) {
   if (base == NULL) return;
   skv_mutex_clear(&fault_env_of(base)->mutex);
+  skv_mutex_clear(&base->registry.mutex);
   skv_free(base);
 }
 

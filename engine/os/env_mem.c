@@ -420,6 +420,7 @@ static skv_env *mem_process_new(skv_mem_fs *fs) {
   skv_mem_env *env = skv_new(sizeof *env, &rc);
   if (env == NULL) return NULL;
   mem_functions(&env->base);
+  skv_mutex_init(&env->base.registry.mutex);
   env->fs = fs;
   skv_mutex_lock(&fs->mutex);
   env->pid = fs->next_pid++;
@@ -476,6 +477,7 @@ void skv_env_mem_free(skv_env *mem) {
   mem_drop_maps(fs, mem);
   bool is_last = --fs->processes == 0;
   skv_mutex_unlock(&fs->mutex);
+  skv_mutex_clear(&mem->registry.mutex);
   skv_free(env);
   if (is_last) mem_fs_free(fs);
 }

@@ -189,6 +189,7 @@ static void posix_program(skv_env *env, char name[16]) {
 skv_env *skv_env_posix(void) {
   static skv_env env = {
       .name = "posix",
+      .registry = {.mutex = {PTHREAD_MUTEX_INITIALIZER}},
       .dir_open = skv_posix_dir_open,
       .dir_close = skv_posix_dir_close,
       .dir_info = skv_posix_dir_info,
