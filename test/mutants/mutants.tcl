@@ -18,8 +18,9 @@
 #
 # A mutant is compiled alone and linked before the archive of its flavour, so
 # that it takes the place of the archive's member: nothing else is built anew.
-# `order` and `mutex` are judged by the race detector's build, the rest by the
-# test build, in stages: the tests nearest to the source first.
+# `order` and `mutex` are judged in the race detector's build, `bounds` in the
+# address sanitizer's, the rest in the test build, all of which must be up to
+# date; in stages, the tests nearest to the source first.
 #
 # Exit status: 0 if every mutant was caught or is called equivalent.
 
@@ -349,16 +350,21 @@ proc stages {mutant} {
       store {store_test} tree {picker_test merge_test compact_test tree_test}
       os {env_test} db {recover_test db_test} util {util_test}
     } [lindex [split [dict get $mutant file] /] 1]]
-    set stages [list $near {recover_test process_test} {images_test} \
-      {fault_test damage_test} {kill_test history_test sched_test} \
-      {fuzz_test check_test backup_test salvage_test} {*_test} {*}]
+    set stages [list $near {recover_test process_test damage_test fuzz*_test} \
+      {images_test} {fault*_test oom*_test} {kill_test history_test sched_test} \
+      {*_test}]
+    if {[dict get $mutant kind] ne {bounds}} { lappend stages * }
   }
   if {$opt(-quick)} { set stages [lrange $stages 0 0] }
   return $stages
 }
 
 proc flavour_of {mutant} {
-  expr {[dict get $mutant kind] in {order mutex} ? "tsan" : "test"}
+  switch -- [dict get $mutant kind] {
+    order - mutex { return tsan }
+    bounds { return asan }
+  }
+  return test
 }
 
 # The commands that made build/<flavour>, from its own record of them.
@@ -465,7 +471,8 @@ proc judge {mutant dir} {
     }
     if {$stage eq "*"} { link_rest $mutant $dir; lappend names [tcl_tests] }
     if {$names eq {}} continue
-    set sanitizer [expr {[flavour_of $mutant] eq "tsan" ? "tsan" : ""}]
+    set flavour [flavour_of $mutant]
+    set sanitizer [expr {$flavour eq "test" ? "" : $flavour}]
     foreach name $names {
       lappend done $name
       set code [catch { exec env SKV_MUTANT=1 [info nameofexecutable] \
