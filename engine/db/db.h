@@ -336,6 +336,7 @@ uint64_t skv_disk_slice(skv_db *db); /* for skv_job.slice_bytes */
 /* Reserve file numbers for unnamed segments and describe them. */
 int skv_ingest_encode(skv_db *db, const skv_products *products,
                       skv_buf *payload, skv_err *err);
+bool skv_ingest_check(skv_slice payload); /* whether it decodes */
 /* Publish an INGEST record's segments and rotate; idempotent. */
 int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
                       skv_err *err);
@@ -345,6 +346,8 @@ int skv_flush_oldest(skv_db *db, bool *did, skv_err *err);
 int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err);
 int skv_compact_step(skv_db *db, bool full, bool *did, skv_err *err);
 int skv_gc(skv_db *db, skv_err *err);
+/* Whether an unnamed file may still be wanted (P4). */
+bool skv_creator_lives(skv_db *db, const skv_name *name);
 void skv_gc_unnamed(skv_db *db, const skv_name *tmp); /* one of our own */
 /* Remove the files of a job that came to nothing. */
 void skv_products_discard(skv_db *db, skv_products *products);

@@ -38,7 +38,7 @@ static bool gc_names_log(const skv_version *version, uint64_t number) {
          version->retired[version->retired_count - 1] == number;
 }
 
-static bool gc_creator_lives(skv_db *db, const skv_name *name) {
+bool skv_creator_lives(skv_db *db, const skv_name *name) {
   if (name->slot == 0xff) return false; /* CURRENT's, and we hold HEAD */
   if (name->slot >= SKV_SLOTS) return false;
   if (skv_load(&db->shared->slots[name->slot].incarnation) != name->incarnation)
@@ -52,7 +52,7 @@ static bool gc_is_garbage(gc_pass *pass, const skv_name *name) {
   case SKV_NAME_MANIFEST: return name->number != skv_head_file(version->pos);
   case SKV_NAME_WAL: return !gc_names_log(version, name->number);
   case SKV_NAME_SEG: return !gc_names_segment(version, name->number);
-  case SKV_NAME_TMP: return !gc_creator_lives(pass->db, name);
+  case SKV_NAME_TMP: return !skv_creator_lives(pass->db, name);
   default: return false;
   }
 }

@@ -62,6 +62,8 @@ int skv_registry_close(skv_db *db, skv_err *err);
  *   database lies beneath the same parent, else canonical. At most 64 KiB.
  *   Replaced as a whole. Damage is AUTH: nobody is listed.
  */
+/* AUTH if there is one and it is damaged. */
+int skv_owners_check(skv_db *db, skv_err *err);
 int skv_owners_apply(skv_db *db, const stratakv_options *options, skv_err *err);
 
 #endif

@@ -89,6 +89,14 @@ static int ingest_decode(skv_slice payload, skv_err *err, uint64_t *first,
   return SKV_ERROR(err, STRATAKV_CORRUPT, "INGEST record does not decode");
 }
 
+bool skv_ingest_check(skv_slice payload) {
+  skv_products products = {0};
+  uint64_t first;
+  int rc = ingest_decode(payload, NULL, &first, &products);
+  skv_free(products.list);
+  return rc != STRATAKV_CORRUPT;
+}
+
 typedef struct ingest_turn {
   skv_db *db;
   skv_products products;

@@ -76,6 +76,13 @@ static int owners_read(skv_db *db, skv_err *err, skv_buf *lines) {
   return lines->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
 }
 
+int skv_owners_check(skv_db *db, skv_err *err) {
+  skv_buf lines = {0};
+  int rc = owners_read(db, err, &lines);
+  skv_buf_clear(&lines);
+  return rc;
+}
+
 /* The place of a line (newline included) among lines, or NULL. */
 static const uint8_t *owners_find(const skv_buf *lines, const skv_buf *line) {
   const uint8_t *p = lines->data, *end = p ? p + lines->size : p;

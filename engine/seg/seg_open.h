@@ -68,6 +68,12 @@ static inline void skv_seg_prefetch(const skv_seg *seg, uint32_t i) {
 int skv_seg_load(skv_seg *seg, uint32_t i, bool keep, skv_seg_pin *pin,
                  skv_err *err, skv_block *block);
 
+/* For opening, and for who reads damaged ones (seg_scan.c). */
+int skv_seg_read_footer(skv_seg *seg, skv_err *err);
+/* Read and check the block in [from, to). */
+int skv_seg_section(skv_seg *seg, uint64_t from, uint64_t to, int kind,
+                    skv_section *out, skv_err *err);
+
 /* The damage in data block i. */
 int skv_seg_damage(const skv_seg *seg, uint32_t i, const char *what,
                    skv_err *err);

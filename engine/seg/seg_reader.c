@@ -38,9 +38,8 @@ static int seg_section_bytes(skv_seg *seg, uint64_t from, size_t size,
   return skv_in_read(seg->in, from, p, size, err);
 }
 
-/* Read and check the block in [from, to). */
-static int seg_section(skv_seg *seg, uint64_t from, uint64_t to, int kind,
-                       skv_section *out, skv_err *err) {
+int skv_seg_section(skv_seg *seg, uint64_t from, uint64_t to, int kind,
+                    skv_section *out, skv_err *err) {
   const uint8_t *frame = NULL;
   int rc = seg_section_bytes(seg, from, (size_t)(to - from), out, err, &frame);
   if (rc != STRATAKV_OK) return rc;
@@ -53,7 +52,7 @@ static int seg_section(skv_seg *seg, uint64_t from, uint64_t to, int kind,
   return STRATAKV_OK;
 }
 
-static int seg_read_footer(skv_seg *seg, skv_err *err) {
+int skv_seg_read_footer(skv_seg *seg, skv_err *err) {
   uint8_t bytes[SKV_FOOTER_SIZE];
   const char *name = skv_in_name(seg->in), *what;
   if (seg->size < SKV_FOOTER_SIZE)
@@ -72,19 +71,19 @@ static int seg_read_sections(skv_seg *seg, skv_err *err) {
   const skv_seg_footer *f = &seg->footer;
   const char *name = skv_in_name(seg->in);
   uint64_t filter = f->filter ? f->filter : f->props;
-  int rc = seg_section(seg, f->props, seg->size - SKV_FOOTER_SIZE,
-                       SKV_FRAME_PROPS, &seg->props_section, err);
+  int rc = skv_seg_section(seg, f->props, seg->size - SKV_FOOTER_SIZE,
+                           SKV_FRAME_PROPS, &seg->props_section, err);
   if (rc != STRATAKV_OK) return rc;
   if (!skv_props_decode(seg->props_section.body, &seg->props))
     return skv_error_corrupt(err, name, f->props, "malformed properties");
-  rc = seg_section(seg, f->index, filter, SKV_FRAME_INDEX, &seg->index_section,
-                   err);
+  rc = skv_seg_section(seg, f->index, filter, SKV_FRAME_INDEX,
+                       &seg->index_section, err);
   if (rc != STRATAKV_OK) return rc;
   if (!skv_index_open(seg->index_section.body, f->index, &seg->index))
     return skv_error_corrupt(err, name, f->index, "malformed index");
   if (f->filter == 0) return STRATAKV_OK;
-  rc = seg_section(seg, f->filter, f->props, SKV_FRAME_FILTER,
-                   &seg->filter_section, err);
+  rc = skv_seg_section(seg, f->filter, f->props, SKV_FRAME_FILTER,
+                       &seg->filter_section, err);
   if (rc == STRATAKV_OK &&
       !skv_filter_open(seg->filter_section.body, &seg->filter))
     rc = skv_error_corrupt(err, name, f->filter, "malformed filter");
@@ -114,7 +113,7 @@ int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
   seg->cache_id = cache_id;
   seg->ingest_lsn = ingest_lsn;
   seg->anonymous = sizeof *seg;
-  rc = seg_read_footer(seg, err);
+  rc = skv_seg_read_footer(seg, err);
   if (rc == STRATAKV_OK) rc = seg_read_sections(seg, err);
   if (rc == STRATAKV_OK) rc = seg_new_bitmap(seg, err);
   if (rc != STRATAKV_OK) {

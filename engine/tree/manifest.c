@@ -50,6 +50,61 @@ void skv_manifest_encode(const uint8_t store_id[16], uint64_t file,
   skv_manifest_edit(store_id, edit, out, end);
 }
 
+/* ---- Piece by piece ------------------------------------------------------ */
+
+int skv_manifest_header(const uint8_t *bytes, size_t size, const char *name,
+                        skv_err *err, uint8_t store_id[16], uint64_t *file) {
+  if (size < SKV_MANIFEST_HEADER) {
+    return skv_error_corrupt(err, name, size, "header missing");
+  }
+  if (memcmp(bytes, MANIFEST_MAGIC, 8) != 0) {
+    return skv_error_corrupt(err, name, 0, "magic missing");
+  }
+  /* Before the checksum: another format may have another one. */
+  if (skv_get32(bytes + 8) != SKV_FORMAT) {
+    return SKV_ERROR(err, STRATAKV_NOTADB, "%s has the unknown format %u", name,
+                     (unsigned)skv_get32(bytes + 8));
+  }
+  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) { /* INV-8 */
+    return skv_error_corrupt(err, name, 0, "checksum mismatch");
+  }
+  memcpy(store_id, bytes + 16, 16);
+  *file = skv_get64(bytes + 32);
+  return STRATAKV_OK;
+}
+
+/* Whether p, with so many bytes left, begins a valid edit; INV-8. */
+static bool manifest_valid(const uint8_t *p, uint64_t left,
+                           const uint8_t store_id[16], uint64_t file,
+                           uint64_t offset, skv_slice *payload) {
+  if (left < SKV_EDIT_HEADER) return false;
+  uint32_t size = skv_get32(p + 8);
+  if (size == 0 || size > left - SKV_EDIT_HEADER || skv_get32(p + 12) != 0) {
+    return false;
+  }
+  *payload = skv_slice_of(p + SKV_EDIT_HEADER, size);
+  return skv_checksum_ok(p + 8, SKV_EDIT_HEADER - 8 + (size_t)size,
+                         skv_seed(store_id, file, offset), skv_get64(p));
+}
+
+bool skv_manifest_edit_at(const uint8_t *bytes, size_t size,
+                          const uint8_t store_id[16], uint64_t file,
+                          uint64_t offset, skv_edit_info *out) {
+  if (offset >= size || !manifest_valid(bytes + offset, size - offset, store_id,
+                                        file, offset, &out->payload))
+    return false;
+  const uint8_t *p = bytes + offset;
+  out->offset = offset;
+  out->end = offset + manifest_align(SKV_EDIT_HEADER + out->payload.size);
+  out->checksum = skv_get64(p);
+  out->prev = skv_get64(p + 16);
+  out->is_padded = out->end <= size;
+  for (uint64_t at = offset + SKV_EDIT_HEADER + out->payload.size;
+       at < out->end && out->is_padded; at++)
+    out->is_padded = bytes[at] == 0;
+  return true;
+}
+
 /* ---- Reading ------------------------------------------------------------- */
 
 typedef struct manifest_reader {
@@ -74,40 +129,23 @@ static const uint8_t *manifest_at(const manifest_reader *r, uint64_t offset) {
 }
 
 static int manifest_check_header(const manifest_reader *r, skv_err *err) {
-  const uint8_t *p = r->bytes.data;
-  if (r->bytes.size < SKV_MANIFEST_HEADER) {
-    return skv_error_corrupt(err, r->name, r->bytes.size, "header missing");
-  }
-  if (memcmp(p, MANIFEST_MAGIC, 8) != 0) {
-    return skv_error_corrupt(err, r->name, 0, "magic missing");
-  }
-  /* Before the checksum: another format may have another one. */
-  if (skv_get32(p + 8) != SKV_FORMAT) {
-    return SKV_ERROR(err, STRATAKV_NOTADB, "%s has the unknown format %u",
-                     r->name, (unsigned)skv_get32(p + 8));
-  }
-  if (!skv_checksum_ok(p, 56, 0, skv_get64(p + 56))) { /* INV-8 */
-    return skv_error_corrupt(err, r->name, 0, "checksum mismatch");
-  }
-  if (memcmp(p + 16, r->store_id, 16) != 0 || skv_get64(p + 32) != r->file) {
+  uint8_t store_id[16];
+  uint64_t file;
+  int rc = skv_manifest_header(r->bytes.data, r->bytes.size, r->name, err,
+                               store_id, &file);
+  if (rc != STRATAKV_OK) return rc;
+  if (memcmp(store_id, r->store_id, 16) != 0 || file != r->file) {
     return skv_error_corrupt(err, r->name, 16, "another file's header");
   }
   return STRATAKV_OK;
 }
 
-/* Whether a valid edit begins at `offset`; INV-8. */
+/* Whether a valid edit begins at `offset`. */
 static bool manifest_is_edit(const manifest_reader *r, uint64_t offset,
                              skv_slice *payload) {
-  uint64_t left = manifest_limit(r) - offset;
-  if (offset >= manifest_limit(r) || left < SKV_EDIT_HEADER) return false;
-  const uint8_t *p = manifest_at(r, offset);
-  uint32_t size = skv_get32(p + 8);
-  if (size == 0 || size > left - SKV_EDIT_HEADER || skv_get32(p + 12) != 0) {
-    return false;
-  }
-  *payload = skv_slice_of(p + SKV_EDIT_HEADER, size);
-  return skv_checksum_ok(p + 8, SKV_EDIT_HEADER - 8 + (size_t)size,
-                         skv_seed(r->store_id, r->file, offset), skv_get64(p));
+  if (offset >= manifest_limit(r)) return false;
+  return manifest_valid(manifest_at(r, offset), manifest_limit(r) - offset,
+                        r->store_id, r->file, offset, payload);
 }
 
 /* Apply the valid edit at the end; what does not fit is this file's damage. */

@@ -59,6 +59,27 @@ void skv_manifest_encode(const uint8_t store_id[16], uint64_t file,
 void skv_manifest_edit(const uint8_t store_id[16], skv_slice edit, skv_buf *out,
                        skv_manifest_end *end);
 
+/* ---- Piece by piece, for who looks at damaged ones ---------------------- */
+
+/* The header of a manifest's bytes: NOTADB or CORRUPT naming `name`. */
+int skv_manifest_header(const uint8_t *bytes, size_t size, const char *name,
+                        skv_err *err, uint8_t store_id[16], uint64_t *file);
+
+typedef struct skv_edit_info {
+  uint64_t offset;   /* of the edit, and */
+  uint64_t end;      /* of the next one, in the file */
+  uint64_t checksum; /* what the next one's prev must be */
+  uint64_t prev;
+  bool is_padded; /* with zeros up to `end`, which no checksum covers */
+  skv_slice payload;
+} skv_edit_info;
+/* The edit at that offset of a manifest's bytes; false: none that is valid. */
+bool skv_manifest_edit_at(const uint8_t *bytes, size_t size,
+                          const uint8_t store_id[16], uint64_t file,
+                          uint64_t offset, skv_edit_info *out);
+
+/* ---- Reading ------------------------------------------------------------ */
+
 /* As skv_manifest_read, but only up to `published`, which must be of this file:
  * what lies behind may be an edit in the making, or a dead writer's that only
  * the next writer may believe (P3). */

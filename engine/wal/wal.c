@@ -161,3 +161,18 @@ bool skv_wal_proof_of_damage(const uint8_t *bytes, uint64_t size,
   }
   return false;
 }
+
+bool skv_wal_resume(const uint8_t *bytes, uint64_t limit,
+                    skv_wal_place *place) {
+  uint64_t offset = (place->offset | 7) + 1;
+  for (; offset + SKV_RECORD_HEADER <= limit; offset += 8) {
+    const uint8_t *record = bytes + offset;
+    if (!wal_is_plausible(record, limit - offset)) continue;
+    if (!wal_checksum_ok(record, place, offset)) continue;
+    place->offset = offset;
+    place->prev = skv_get32(record + RECORD_PREV);
+    place->epoch = skv_get32(record + RECORD_EPOCH);
+    return true;
+  }
+  return false;
+}

@@ -126,6 +126,13 @@ bool skv_wal_proof_of_damage(const uint8_t *bytes, uint64_t size,
                              uint64_t start, const skv_wal_place *place,
                              uint64_t *at);
 
+/*
+ * Behind damage at place->offset: move to the next offset, a multiple of 8,
+ * where a record stands whose checksum holds; chain and epoch are then its
+ * word. False, place unchanged: there is none below `limit`.
+ */
+bool skv_wal_resume(const uint8_t *bytes, uint64_t limit, skv_wal_place *place);
+
 static inline uint64_t skv_wal_lsn(uint64_t start, uint64_t offset) {
   return start + offset - SKV_WAL_HEADER;
 }
