@@ -209,6 +209,7 @@ static int detach_clean_build(void *arg, const skv_version *version,
 }
 
 static int detach_clean(skv_db *db, skv_err *err) {
+  SKV_OPERATION("close");
   int rc = skv_lead_begin(db, 1000, err);
   if (rc != STRATAKV_OK) return rc;
   rc = skv_write_acquire(db, 0, 0, err);

@@ -222,6 +222,7 @@ static int commit_not_fenced(skv_db *db, skv_err *err) {
 
 /* Append all, sync once if anyone wants it, publish. */
 static void commit_group(skv_db *db, skv_commit *group) {
+  SKV_OPERATION("commit");
   bool full = commit_sync_due(db, group);
   uint64_t appended = 0;
   for (skv_commit *c = group; c; c = c->next) {

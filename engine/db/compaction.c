@@ -97,6 +97,7 @@ void skv_picker_limits_of(const skv_db *db, const skv_version *version,
 }
 
 static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
+  SKV_OPERATION("compaction");
   int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
   skv_state *state = skv_state_ref(db);

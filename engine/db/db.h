@@ -38,6 +38,7 @@
 #define SKV_YIELD_NS 10000000u   /* P14 */
 #define SKV_GRACE_NS 2000000000u /* a forgotten prepare is undone after this */
 #define SKV_DISK_RESERVE (2 * SKV_SEGMENT_BYTES) /* at most; see disk.c */
+#define SKV_HEAD_ROLL (1u << 20) /* bytes of a manifest; db->head_roll */
 
 typedef struct skv_db skv_db;
 typedef struct skv_commit skv_commit;
@@ -111,7 +112,9 @@ struct skv_db {
   /* head.c, under head_mutex */
   skv_mutex head_mutex;
   skv_manifest_end head_end;
-  bool head_doubted; /* the manifest may not be on the disk (after a fence):
+  uint64_t head_roll; /* a manifest this long is rewritten if its version is
+                         much shorter */
+  bool head_doubted;  /* the manifest may not be on the disk (after a fence):
                         the next edit makes a new one */
   _Atomic uint32_t last_table; /* greatest table id of db->state */
   _Atomic uint64_t adopted;    /* skv_head_pos of db->state; any thread reads */

@@ -61,6 +61,7 @@ static bool flush_is_bottom(const skv_version *version) {
 }
 
 static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
+  SKV_OPERATION("flush");
   skv_memlog *log = state->logs[0];
   flush_turn turn = {.db = db, .wal = log->number, .run = log->start};
   skv_iter *it = NULL;

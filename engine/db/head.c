@@ -10,9 +10,6 @@
 #include "engine/db/db.h"
 #include "engine/util/point.h"
 
-#define HEAD_ROLL_BYTES                                                        \
-  (1u << 20) /* a manifest this long is rewritten if its
-                                      version is much shorter */
 #define HEAD_POLL_NS 20000u
 #define HEAD_WAIT_S 10u /* its owner syncs a few files; longer is a stop */
 #define HEAD_WAIT_NS (HEAD_WAIT_S * UINT64_C(1000000000))
@@ -160,7 +157,7 @@ int skv_head_settle(skv_db *db, skv_err *err) {
 
 /* Whether to begin a new manifest with the whole version. */
 static bool head_rolls(const skv_db *db, uint64_t at, size_t whole) {
-  return db->head_doubted || (at > HEAD_ROLL_BYTES && whole * 4 < at);
+  return db->head_doubted || (at > db->head_roll && whole * 4 < at);
 }
 
 /* Write `edit`, already applied as `version`, to the manifest. */
@@ -169,7 +166,7 @@ static int head_write(skv_db *db, skv_slice edit, skv_version *version,
   skv_buf bytes = {0};
   int rc = STRATAKV_OK;
   uint64_t at = skv_head_offset(end->pos);
-  if (at > HEAD_ROLL_BYTES || db->head_doubted) {
+  if (at > db->head_roll || db->head_doubted) {
     skv_buf whole = {0};
     skv_version_encode(version, &whole);
     if (whole.rc == STRATAKV_OK && head_rolls(db, at, whole.size)) {

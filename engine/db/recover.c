@@ -121,6 +121,7 @@ static int recover_new_log(skv_db *db, uint64_t number, uint64_t start,
 
 /* A new store: its log, its manifest, and last its CURRENT. */
 int skv_db_create(skv_db *db, skv_err *err) {
+  SKV_OPERATION("creation");
   const uint64_t manifest = 1, wal = 2, start = 4096;
   const uint64_t size = first_wal_size(db); /* asks the disk: once */
   skv_version *version = NULL, *full = NULL;
@@ -434,6 +435,7 @@ static bool recover_may_go_on(const skv_memlog *log, const recover_end *end) {
 }
 
 int skv_db_recover(skv_db *db, skv_err *err) {
+  SKV_OPERATION("recovery");
   /* The store id is needed to judge the page, the page is cleared before the
    * state is loaded: memlogs pin through it. */
   uint64_t file;

@@ -95,11 +95,14 @@ static void db_sizes(skv_db *db) {
     db->segment_bytes = db->options.wal_size;
   db->segment_bytes = skv_disk_segment_bytes(db, db->segment_bytes);
   if (db->options.wal_size < (1u << 20)) db->block_size = 512;
+  db->head_roll = SKV_HEAD_ROLL;
 #ifdef SKV_TEST
   const char *block = getenv("SKV_TEST_BLOCK_SIZE");
   const char *segment = getenv("SKV_TEST_SEGMENT_SIZE");
   if (block) db->block_size = (uint32_t)strtoul(block, NULL, 10);
   if (segment) db->segment_bytes = strtoull(segment, NULL, 10);
+  const char *roll = getenv("SKV_TEST_HEAD_ROLL");
+  if (roll) db->head_roll = strtoull(roll, NULL, 10);
 #endif
 }
 

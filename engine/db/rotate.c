@@ -182,6 +182,7 @@ static void rotate_turn_to_new(skv_db *db) {
 
 int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
                skv_err *err) {
+  SKV_OPERATION(build ? "ingest" : "seal");
   rotate_turn turn = {.db = db, .build = build, .arg = arg};
   uint64_t ignored;
   /* The successor first: what fails for want of space fails before SEAL. */

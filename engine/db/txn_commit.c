@@ -84,6 +84,7 @@ int stratakv_prepare(stratakv_txn *txn, stratakv_error *err) {
   int rc = skv_handle_check(txn ? txn->store : NULL, err);
   if (rc != STRATAKV_OK || txn->is_prepared) return rc;
   if (skv_txn_position(txn) == 0) return STRATAKV_OK; /* nothing to write */
+  SKV_OPERATION(txn_is_large(txn) ? "ingest" : "prepare");
   skv_db *db = txn->db;
   uint32_t timeout_ms = atomic_load(&txn->store->timeout_ms);
   uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
@@ -126,6 +127,7 @@ static void decide_commit(stratakv_txn *txn) {
 }
 
 static int decide_abort(stratakv_txn *txn, skv_err *err) {
+  SKV_OPERATION("abort");
   uint8_t lsn[8];
   uint64_t ignored;
   skv_put64(lsn, txn->prepared_lsn);

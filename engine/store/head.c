@@ -168,6 +168,7 @@ int skv_head_append(skv_store *store, uint64_t file, uint64_t offset,
 int skv_head_replace(skv_store *store, const uint8_t store_id[16],
                      uint64_t file, const void *data, size_t size,
                      skv_err *err) {
+  SKV_OPERATION("swap");
   const skv_name name = {.kind = SKV_NAME_MANIFEST, .number = file};
   const skv_name tmp = {.kind = SKV_NAME_TMP,
                         .slot = HEAD_TMP_SLOT,

@@ -38,4 +38,16 @@ void skv_point(const char *name) {
   if (atomic_fetch_add(&passed, 1) + 1 == strtol(wanted + len + 1, NULL, 10))
     raise(SIGKILL);
 }
+
+static _Thread_local const char *operation_now;
+
+const char *skv_operation(void) { return operation_now; }
+
+const char *skv_operation_begin(const char *name) {
+  const char *before = operation_now;
+  operation_now = name;
+  return before;
+}
+
+void skv_operation_end(const char **before) { operation_now = *before; }
 #endif

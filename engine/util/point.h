@@ -24,8 +24,23 @@ void skv_point_set(skv_point_hook hook, void *arg);
  * with SIGKILL when it passes that point for the n-th time. */
 void skv_point(const char *name);
 
+/* From here to the end of the block this thread is at that operation, within
+ * those that it began before. */
+#define SKV_OPERATION(name)                                                    \
+  const char *skv_operation_before                                             \
+      __attribute__((cleanup(skv_operation_end), unused)) =                    \
+          skv_operation_begin(name)
+
+/* What this thread is at, innermost; NULL: nothing that has a name. */
+const char *skv_operation(void);
+
+/* SKV_OPERATION's own: the one before is given back. */
+const char *skv_operation_begin(const char *name);
+void skv_operation_end(const char **before);
+
 #else
 #define SKV_POINT(name) ((void)0)
+#define SKV_OPERATION(name) SKV_POINT(name)
 #endif
 
 #endif

@@ -1,7 +1,6 @@
 /*
- * What the tests of whole stores share: images of a store's files, rows that
- * are made from numbers, and the in-memory environment with something to call
- * before each of its operations.
+ * What the tests of whole stores share: images of a store's files, and rows
+ * that are made from numbers.
  *
  * IMAGE  A copy of all files of the directory "/store", taken from one
  *   in-memory file system and put into another. Opening one is what the next
@@ -50,6 +49,7 @@ static inline void *fixture_alloc(size_t size) {
 /* ---- Images ------------------------------------------------------------ */
 
 typedef struct fixture_file {
+  char dir[16]; /* its path, FIXTURE_PATH if not set otherwise */
   char name[64];
   uint8_t *bytes;
   size_t size;
@@ -66,6 +66,7 @@ static inline fixture_file *fixture_add(fixture_image *image, const char *name,
   image->files = realloc(image->files, bytes_of_all);
   if (image->files == NULL) abort();
   fixture_file *file = &image->files[image->count++];
+  snprintf(file->dir, sizeof file->dir, "%s", FIXTURE_PATH);
   snprintf(file->name, sizeof file->name, "%s", name);
   file->bytes = fixture_alloc(size);
   file->size = size;
@@ -89,8 +90,10 @@ static inline void fixture_clear(fixture_image *image) {
 static inline fixture_image fixture_copy(const fixture_image *from) {
   fixture_image copy = {0};
   for (size_t i = 0; i < from->count; i++)
-    fixture_add(&copy, from->files[i].name, from->files[i].bytes,
-                from->files[i].size);
+    memcpy(fixture_add(&copy, from->files[i].name, from->files[i].bytes,
+                       from->files[i].size)
+               ->dir,
+           from->files[i].dir, sizeof from->files[i].dir);
   return copy;
 }
 
@@ -123,13 +126,17 @@ static inline void fixture_put_file(skv_dir *dir, const fixture_file *file) {
 /* A file system with its first process, holding the image. */
 static inline skv_env *fixture_world(const fixture_image *image) {
   skv_env *env = skv_env_mem_new();
+  const char *path = FIXTURE_PATH;
   skv_dir *dir = NULL;
-  if (env == NULL || env->dir_open(env, NULL, FIXTURE_PATH, SKV_DIR_CREATE,
-                                   NULL, &dir) != STRATAKV_OK)
-    abort();
-  for (size_t i = 0; i < image->count; i++)
-    fixture_put_file(dir, &image->files[i]);
-  env->dir_close(dir);
+  for (size_t i = 0; env != NULL && i <= image->count; i++) {
+    if (env->dir_open(env, NULL, path, SKV_DIR_CREATE, NULL, &dir) !=
+        STRATAKV_OK)
+      abort();
+    if (i > 0) fixture_put_file(dir, &image->files[i - 1]);
+    env->dir_close(dir);
+    if (i < image->count) path = image->files[i].dir;
+  }
+  if (env == NULL) abort();
   return env;
 }
 
@@ -234,228 +241,6 @@ static inline stratakv_options fixture_options(void) {
   options.background = 0;
   options.busy_timeout_ms = 1000;
   return options;
-}
-
-/* ---- Taps -------------------------------------------------------------- */
-
-/*
- * One in-memory process at a time can be tapped: before each operation that
- * changes files `event` is called, and what a power cut would leave is kept:
- * each file's bytes as of its last sync, names as of the last directory sync.
- */
-typedef struct fixture_name {
-  char name[64];
-  uint64_t inode;
-} fixture_name;
-
-typedef struct fixture_bytes {
-  uint64_t inode;
-  uint8_t *bytes;
-  size_t size;
-} fixture_bytes;
-
-static struct fixture_tap {
-  skv_env *env;
-  skv_env plain; /* the functions as they were */
-  void (*event)(void);
-  fixture_bytes *synced;
-  size_t synced_count;
-  fixture_name *names;
-  size_t name_count;
-} fixture_tap;
-
-static inline void tap_event(void) {
-  if (fixture_tap.event != NULL) fixture_tap.event();
-}
-
-static inline fixture_bytes *tap_synced(uint64_t inode) {
-  for (size_t i = 0; i < fixture_tap.synced_count; i++)
-    if (fixture_tap.synced[i].inode == inode) return &fixture_tap.synced[i];
-  return NULL;
-}
-
-/* This file's bytes are durable. */
-static inline void tap_keep(const skv_mem_node *node) {
-  struct fixture_tap *tap = &fixture_tap;
-  fixture_bytes *kept = tap_synced(node->inode);
-  if (kept == NULL) {
-    tap->synced =
-        realloc(tap->synced, (tap->synced_count + 1) * sizeof *tap->synced);
-    if (tap->synced == NULL) abort();
-    kept = &tap->synced[tap->synced_count++];
-    *kept = (fixture_bytes){node->inode, NULL, 0};
-  }
-  free(kept->bytes);
-  kept->size = node->size;
-  kept->bytes = fixture_alloc(node->size);
-  if (node->size > 0) memcpy(kept->bytes, node->bytes, node->size);
-}
-
-static inline void tap_keep_names(skv_mem_fs *fs) {
-  struct fixture_tap *tap = &fixture_tap;
-  tap->name_count = 0;
-  skv_mutex_lock(&fs->mutex);
-  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next) {
-    if (n->parent != fixture_dir(fs)) continue;
-    tap->names =
-        realloc(tap->names, (tap->name_count + 1) * sizeof *tap->names);
-    if (tap->names == NULL) abort();
-    fixture_name *name = &tap->names[tap->name_count++];
-    snprintf(name->name, sizeof name->name, "%s", n->name);
-    name->inode = n->inode;
-  }
-  skv_mutex_unlock(&fs->mutex);
-}
-
-static inline int tap_write(skv_file *f, uint64_t at, const void *data,
-                            size_t size, skv_err *err) {
-  tap_event();
-  return fixture_tap.plain.file_write(f, at, data, size, err);
-}
-static inline int tap_sync(skv_file *f, skv_err *err) {
-  tap_event();
-  tap_keep(((skv_mem_handle *)f)->node);
-  return fixture_tap.plain.file_sync(f, err);
-}
-static inline int tap_allocate(skv_file *f, uint64_t size, skv_err *err) {
-  tap_event();
-  return fixture_tap.plain.file_allocate(f, size, err);
-}
-static inline int tap_truncate(skv_file *f, uint64_t size, skv_err *err) {
-  tap_event();
-  return fixture_tap.plain.file_truncate(f, size, err);
-}
-static inline int tap_rename(skv_dir *d, const char *from, const char *to,
-                             skv_err *err) {
-  tap_event();
-  return fixture_tap.plain.dir_rename(d, from, to, err);
-}
-static inline int tap_unlink(skv_dir *d, const char *name, skv_err *err) {
-  tap_event();
-  return fixture_tap.plain.dir_unlink(d, name, err);
-}
-static inline int tap_dir_sync(skv_dir *d, skv_err *err) {
-  tap_event();
-  tap_keep_names(skv_mem_env_of(d->env)->fs);
-  return fixture_tap.plain.dir_sync(d, err);
-}
-static inline int tap_open(skv_dir *d, const char *name, int flags,
-                           skv_err *err, skv_file **out) {
-  if (flags & SKV_FILE_CREATE) tap_event();
-  return fixture_tap.plain.file_open(d, name, flags, err, out);
-}
-static inline void tap_stored(skv_file *f, uint64_t at, uint64_t size) {
-  SKV_UNUSED(f);
-  SKV_UNUSED(at);
-  SKV_UNUSED(size);
-  tap_event();
-}
-
-/* The tapped process is gone. */
-static inline void fixture_tap_forget(void) {
-  struct fixture_tap *tap = &fixture_tap;
-  for (size_t i = 0; i < tap->synced_count; i++) free(tap->synced[i].bytes);
-  free(tap->synced);
-  free(tap->names);
-  memset(tap, 0, sizeof *tap);
-}
-
-/* It goes on untapped. */
-static inline void fixture_tap_unset(void) {
-  skv_env *env = fixture_tap.env;
-  skv_env plain = fixture_tap.plain;
-  fixture_tap_forget();
-  *env = plain;
-}
-
-/* What is there at first counts as durable. */
-static inline void fixture_tap_set(skv_env *env, void (*event)(void)) {
-  struct fixture_tap *tap = &fixture_tap;
-  fixture_tap_forget();
-  tap->env = env;
-  tap->plain = *env;
-  tap->event = event;
-  skv_mem_fs *fs = skv_mem_env_of(env)->fs;
-  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next)
-    if (!n->is_dir) tap_keep(n);
-  if (fixture_dir(fs) != NULL) tap_keep_names(fs);
-  env->file_write = tap_write;
-  env->file_sync = tap_sync;
-  env->file_allocate = tap_allocate;
-  env->file_truncate = tap_truncate;
-  env->dir_rename = tap_rename;
-  env->dir_unlink = tap_unlink;
-  env->dir_sync = tap_dir_sync;
-  env->dir_sync_parent = tap_dir_sync;
-  env->file_open = tap_open;
-  env->stored = tap_stored;
-}
-
-/* ---- What a power cut leaves ------------------------------------------- */
-
-#define FIXTURE_CUT_SYNCED 0 /* nothing that was not synced */
-#define FIXTURE_CUT_RANDOM                                                     \
-  1 /* of everything unsynced a random part: names one
-                                by one, bytes by sectors of 512 */
-
-static inline const skv_mem_node *cut_node(skv_mem_fs *fs, uint64_t inode) {
-  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next)
-    if (n->inode == inode) return n;
-  return NULL;
-}
-
-static inline void cut_mix(fixture_file *file, const skv_mem_node *node,
-                           skv_prng *rng) {
-  if (node == NULL) return; /* unlinked and gone: only its synced bytes */
-  if (node->size > file->size) {
-    file->bytes = realloc(file->bytes, node->size);
-    if (file->bytes == NULL) abort();
-    memset(file->bytes + file->size, 0, node->size - file->size);
-    file->size = node->size;
-  }
-  unsigned odds = (unsigned)skv_prng_below(rng, 4); /* none, few, most, all */
-  for (size_t at = 0; at < node->size; at += 512) {
-    size_t n = node->size - at < 512 ? node->size - at : 512;
-    bool keep = odds == 3 ||
-                (odds > 0 && skv_prng_below(rng, 4) < (odds == 1 ? 1u : 3u));
-    if (keep) memcpy(file->bytes + at, node->bytes + at, n);
-  }
-}
-
-static inline void cut_add(fixture_image *image, skv_mem_fs *fs,
-                           const char *name, uint64_t inode, skv_prng *rng) {
-  fixture_bytes *kept = tap_synced(inode);
-  fixture_file *file = fixture_add(image, name, kept ? kept->bytes : NULL,
-                                   kept ? kept->size : 0);
-  if (rng != NULL) cut_mix(file, cut_node(fs, inode), rng);
-}
-
-/* rng NULL: nothing unsynced. */
-static inline fixture_image fixture_cut(skv_prng *rng) {
-  struct fixture_tap *tap = &fixture_tap;
-  fixture_image image = {0};
-  skv_mem_fs *fs = skv_mem_env_of(tap->env)->fs;
-  skv_mutex_lock(&fs->mutex);
-  const skv_mem_node *dir = fixture_dir(fs);
-  for (size_t i = 0; i < tap->name_count; i++) {
-    const fixture_name *old = &tap->names[i];
-    const skv_mem_node *now = skv_mem_find(fs, dir, old->name);
-    bool changed = now == NULL || now->inode != old->inode;
-    if (rng == NULL || !changed || skv_prng_below(rng, 2) == 0)
-      cut_add(&image, fs, old->name, old->inode, rng);
-    else if (now != NULL)
-      cut_add(&image, fs, old->name, now->inode, rng);
-  }
-  for (const skv_mem_node *n = fs->nodes; n != NULL && rng; n = n->next) {
-    if (n->parent != dir || dir == NULL) continue;
-    bool known = false;
-    for (size_t i = 0; i < tap->name_count; i++)
-      known |= strcmp(tap->names[i].name, n->name) == 0;
-    if (!known && skv_prng_below(rng, 2))
-      cut_add(&image, fs, n->name, n->inode, rng);
-  }
-  skv_mutex_unlock(&fs->mutex);
-  return image;
 }
 
 #endif

@@ -17,7 +17,7 @@
  */
 #include "engine/os/env_fault.h"
 #include "engine/util/alloc.h"
-#include "test/c/db_fixture.h"
+#include "test/c/env_record.h"
 
 #define KEYS 100
 #define LARGE 250 /* changes of a transaction that does not fit the log */
@@ -285,9 +285,9 @@ static void test_memory(unsigned stride) {
 static fixture_image moments[MOMENTS];
 static unsigned moment_count;
 
-static void moment_event(void) {
-  if (moment_count < MOMENTS)
-    moments[moment_count++] = fixture_take(fixture_tap.env);
+static void moment_event(recording *r) {
+  SKV_UNUSED(r);
+  if (moment_count < MOMENTS) moments[moment_count++] = fixture_take(mem);
 }
 
 /* What an image shows when nothing fails. */
@@ -336,19 +336,19 @@ static bool moment_interrupt(const fixture_image *image, uint64_t nth,
 static void moments_take(void) {
   begin();
   allowed = STRATAKV_OK;
-  fixture_tap_set(mem, NULL);
+  recording *r = record_begin(mem, NULL);
   script_open();
   for (uint32_t i = 0; i < 60; i++) script_put(i, ++next_value);
   script_txn(9, true, true);
-  fixture_tap.event = moment_event;
+  r->event = moment_event;
   script_txn(LARGE, false, true);
   for (uint32_t i = 0; i < 3; i++) script_put(i, ++next_value);
   OK(stratakv_flush(store, &fixture_err));
-  fixture_tap.event = NULL;
+  r->event = NULL;
   script_close();
-  fixture_tap_forget();
   skv_env_fault_free(env);
   skv_env_mem_free(mem);
+  record_free(r);
 }
 
 static void test_interrupt(unsigned stride) {

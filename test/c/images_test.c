@@ -1,353 +1,365 @@
 /*
- * Crash images: a random workload on one store; before each change of a file
- * an image of what a death or a power cut would leave is opened. It must show
- * a prefix of the commits: in `full` all that were acknowledged, after a death
- * in every mode; nothing else; and it must go on from there.
+ * Crash images: a workload runs in a recorded environment; at each event the
+ * images that a death or a power cut could leave are made and opened. Each
+ * must show a prefix of the commits, in `full` all that were acknowledged,
+ * after a death in every mode; nothing else; and it must go on from there.
  *
- *   1  everybody dies: the files as they are, the shared page of this boot
- *   2  power cut: only what was synced; and random parts of what was not
- *   3  one image in some is crashed again while it recovers
- *   4  after a death whose log never reached the disk: what recovery shows
- *      survives a power cut at once
+ *   sequences  all sequences of one to four operations of ten kinds with tiny
+ *              sizes, in each mode, by one process and by two in turn; images
+ *              of the last operation, for those before it stood last in a
+ *              shorter sequence
+ *   random     long workloads
  *
- * Covers: INV-1, INV-2, INV-3, INV-5, INV-6, INV-7, P8, P10, L2, L3, L4
+ * Case N is a sequence, each sixteenth a random workload.
+ *
+ * Timeout: 600
+ *
+ * Covers: INV-1, INV-2, INV-3, INV-5, INV-6, INV-7, P7, P8, P10, L2, L3, L4
  */
-#include "test/c/db_fixture.h"
+#include "engine/util/point.h"
+#include "test/c/harness.h"
+#include "test/c/images_judge.h"
 
-#define KEYS 120
-#define COMMITS 600 /* of one workload, at most */
-#define OPERATIONS 90
+#define CASES_IN_CI 800
 
 static struct {
-  uint32_t rows[COMMITS][KEYS]; /* after the n-th commit */
-  unsigned acked;               /* commits acknowledged */
-  unsigned intended;            /* acked, or one more if one is under way */
-  unsigned safe;                /* commits that a power cut must keep */
-  uint64_t last_lsn;            /* greatest acknowledged */
-  int sync;
-  bool closing; /* what was not synced may be by now */
+  recording *r;
+  skv_env *env[2];
+  stratakv_store *store[2];
+  stratakv_table_info table;
+  unsigned processes;
   uint32_t next_value;
+  uint32_t keys; /* used, of KEYS */
+  int sync;
+  uint64_t wal_size;
+  bool taking;     /* images are taken */
+  unsigned stride; /* at one event in so many */
+  unsigned picks;  /* crashes of each event, besides none, all and a death */
+  unsigned tables; /* made to have the manifest swapped */
 } work;
-
-static skv_prng rng;
-static stratakv_options options;
-
-/* ---- Judging an image -------------------------------------------------- */
-
-#define KIND_DEATH 0
-#define KIND_SYNCED 1
-#define KIND_RANDOM 2
-
-typedef struct pending {
-  fixture_image image;
-  int kind;
-  unsigned least, most; /* commits that it may show */
-  uint64_t lsn;
-  bool again; /* crash it again inside recovery */
-  bool cut;   /* a power cut follows, and the newest log was never synced */
-} pending;
-
-#define PENDING_MAX 64
-static pending queue[PENDING_MAX];
-static unsigned queue_count;
-static unsigned images, nested_images;
-
-static pending nested[PENDING_MAX];
-static unsigned nested_count, nested_events, nested_stride;
-static const pending *nested_of;
-
-static void nested_event(void) {
-  if (nested_events++ % nested_stride != 0 || nested_count == PENDING_MAX)
-    return;
-  pending *p = &nested[nested_count++];
-  *p = *nested_of;
-  p->again = p->cut = false;
-  p->kind = (int)skv_prng_below(&rng, 3);
-  p->image = p->kind == KIND_DEATH
-                 ? fixture_take(fixture_tap.env)
-                 : fixture_cut(p->kind == KIND_RANDOM ? &rng : NULL);
-}
-
-/* Which commit the rows are the state after; -1 if none in [least, most]. */
-static int judge_rows(const uint32_t *rows, unsigned least, unsigned most) {
-  for (unsigned k = most + 1; k-- > least;)
-    if (memcmp(rows, work.rows[k], sizeof work.rows[k]) == 0) return (int)k;
-  return -1;
-}
-
-static void judge_explain(const pending *p, const uint32_t *rows) {
-  static const char *const kinds[] = {"death", "synced", "random"};
-  int k = judge_rows(rows, 0, work.intended);
-  printf("image %u (%s, sync %d): shows commit %d, not %u..%u\n", images,
-         kinds[p->kind], work.sync, k, p->least, p->most);
-  for (unsigned i = 0; i < KEYS && k < 0; i++)
-    if (rows[i] != work.rows[p->most][i])
-      printf("  key %u: %u, want %u\n", i, rows[i], work.rows[p->most][i]);
-}
-
-static bool judge_open(skv_env *env, const pending *p, stratakv_store **store,
-                       stratakv_table_info *table) {
-  *store = NULL;
-  int rc = skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, store);
-  if (rc == STRATAKV_OK)
-    rc = stratakv_table(*store, "kv", STRATAKV_KEY_TEXT, p->least == 0,
-                        &fixture_err, table);
-  if (rc != STRATAKV_OK)
-    printf("image %u, kind %d, sync %d, commits %u..%u: %d %s\n", images,
-           p->kind, work.sync, p->least, p->most, rc, fixture_err.message);
-  return CHECK(rc == STRATAKV_OK);
-}
-
-/* It goes on: a new commit has a new LSN, and both survive a clean close. */
-static void judge_going_on(skv_env *env, const pending *p,
-                           stratakv_store **store, stratakv_table_info *table,
-                           uint32_t *rows) {
-  uint32_t again[KEYS];
-  uint64_t lsn = 0;
-  uint32_t i = (uint32_t)skv_prng_below(&rng, KEYS);
-  OK(fixture_put(*store, table->id, i, 77777, &lsn));
-  rows[i] = 77777;
-  CHECK(lsn > p->lsn); /* P10 */
-  OK(stratakv_close(*store, &fixture_err));
-  *store = NULL;
-  if (!judge_open(env, p, store, table)) return;
-  OK(fixture_scan(*store, table->id, again, KEYS));
-  CHECK(memcmp(rows, again, sizeof again) == 0);
-}
-
-/* The newest log's records are in the page cache only. */
-static void judge_unsync(const fixture_image *image) {
-  const char *newest = "";
-  for (size_t i = 0; i < image->count; i++)
-    if (skv_name_parse(image->files[i].name).kind == SKV_NAME_WAL &&
-        strcmp(image->files[i].name, newest) > 0)
-      newest = image->files[i].name;
-  for (size_t i = 0; i < fixture_tap.name_count; i++) {
-    if (strcmp(fixture_tap.names[i].name, newest) != 0) continue;
-    fixture_bytes *kept = tap_synced(fixture_tap.names[i].inode);
-    if (kept->size > SKV_WAL_HEADER)
-      memset(kept->bytes + SKV_WAL_HEADER, 0, kept->size - SKV_WAL_HEADER);
-  }
-}
-
-/* L4: what was shown stays. */
-static void judge_cut(const pending *p, const uint32_t *rows) {
-  stratakv_store *store;
-  stratakv_table_info table;
-  uint32_t again[KEYS];
-  fixture_image image = fixture_cut(NULL);
-  skv_env *env = fixture_world(&image);
-  images++;
-  if (judge_open(env, p, &store, &table)) {
-    OK(fixture_scan(store, table.id, again, KEYS));
-    CHECK(memcmp(rows, again, sizeof again) == 0);
-  }
-  stratakv_close(store, NULL);
-  skv_env_mem_free(env);
-  fixture_clear(&image);
-}
-
-static void judge(const pending *p) {
-  stratakv_store *store;
-  stratakv_table_info table;
-  uint32_t rows[KEYS];
-  skv_env *env = fixture_world(&p->image);
-  images++;
-  if (p->kind == KIND_DEATH) fixture_same_boot(env);
-  if (p->again) {
-    nested_of = p;
-    nested_events = 0;
-    fixture_tap_set(env, nested_event);
-  }
-  if (p->cut) {
-    fixture_tap_set(env, NULL);
-    judge_unsync(&p->image);
-  }
-  bool open = judge_open(env, p, &store, &table);
-  if (p->again) fixture_tap.event = NULL;
-  if (open) {
-    OK(fixture_scan(store, table.id, rows, KEYS));
-    bool fits = judge_rows(rows, p->least, p->most) >= 0;
-    if (!CHECK(fits)) judge_explain(p, rows);
-    if (p->cut) judge_cut(p, rows);
-    if (skv_prng_below(&rng, 4) == 0)
-      judge_going_on(env, p, &store, &table, rows);
-  }
-  stratakv_close(store, NULL);
-  skv_env_mem_free(env);
-}
-
-static void judge_all(void) {
-  struct fixture_tap outer = fixture_tap;
-  for (unsigned i = 0; i < queue_count; i++) {
-    bool taps = queue[i].again || queue[i].cut;
-    if (taps) memset(&fixture_tap, 0, sizeof fixture_tap);
-    nested_count = 0;
-    nested_stride = 1 + (unsigned)skv_prng_below(&rng, 6);
-    judge(&queue[i]);
-    if (taps) fixture_tap_forget();
-    fixture_tap = outer;
-    nested_images += nested_count;
-    for (unsigned n = 0; n < nested_count; n++) {
-      judge(&nested[n]);
-      fixture_clear(&nested[n].image);
-    }
-    nested_count = 0;
-    fixture_clear(&queue[i].image);
-  }
-  queue_count = 0;
-}
 
 /* ---- Taking images ----------------------------------------------------- */
 
-static unsigned event_stride;
-
-static void take(int kind) {
-  if (queue_count == PENDING_MAX) return;
-  pending *p = &queue[queue_count++];
-  p->kind = kind;
-  p->least = kind == KIND_DEATH ? work.acked : work.safe;
-  p->most = work.intended;
-  p->lsn =
-      kind == KIND_DEATH || work.sync == STRATAKV_SYNC_FULL ? work.last_lsn : 0;
-  p->again = skv_prng_below(&rng, 12) == 0;
-  p->cut = kind == KIND_DEATH && !p->again && work.safe < work.acked &&
-           !work.closing && skv_prng_below(&rng, 4) == 0;
-  p->image = kind == KIND_DEATH
-                 ? fixture_take(fixture_tap.env)
-                 : fixture_cut(kind == KIND_RANDOM ? &rng : NULL);
+static unsigned work_safe(void) {
+  unsigned safe = history.safe;
+  for (unsigned p = 0; p < work.processes; p++)
+    if (work.store[p] != NULL) {
+      uint64_t lsn = skv_load(&work.store[p]->db->shared->durable);
+      unsigned k = history_durable(lsn);
+      if (k > safe) safe = k;
+    }
+  return safe;
 }
 
-static void work_event(void) {
-  if (skv_prng_below(&rng, event_stride) == 0)
-    take((int)skv_prng_below(&rng, 3));
+static void take_crash(crash *c, size_t number, suspect s) {
+  crash_choose(c, number);
+  s.crash = number;
+  s.image = crash_image(c);
+  s.hash = crash_hash(&s.image, false);
+  s.again = !s.is_nested && skv_prng_below(&court.rng, 10) == 0;
+  court_offer(s.is_nested ? &court.nested : &court.queue, &s);
 }
 
-/* ---- The workload ------------------------------------------------------ */
-
-static stratakv_store *store;
-static stratakv_table_info table;
-
-static void work_open(skv_env *env) {
-  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
-  OK(stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err, &table));
+static void take_death(const recording *r, suspect s) {
+  s.death = true;
+  s.image = crash_death(r, &court.rng);
+  s.hash = crash_hash(&s.image, true);
+  s.again = !s.is_nested && skv_prng_below(&court.rng, 10) == 0;
+  if (s.again && r->storing == NULL) s.record = record_copy_new(r);
+  court_offer(s.is_nested ? &court.nested : &court.queue, &s);
 }
 
-/* What the next commit changes, in the model first. */
-static uint32_t *work_intend(void) {
-  uint32_t *rows = work.rows[work.acked + 1];
-  memcpy(rows, work.rows[work.acked], sizeof work.rows[0]);
-  return rows;
+static void take_crashes(const recording *r, suspect s, unsigned picks) {
+  crash c = crash_begin(r, &court.rng);
+  size_t numbers = crash_numbers(&c, 2);
+  take_crash(&c, 0, s);
+  if (c.count > 0) take_crash(&c, 1, s);
+  for (unsigned i = 0; c.count > 0 && i < picks; i++)
+    take_crash(&c, 2 + skv_prng_below(&court.rng, numbers - 2), s);
+  crash_end(&c);
 }
 
-static uint32_t work_change(uint32_t *rows, uint32_t *i) {
-  *i = (uint32_t)skv_prng_below(&rng, KEYS);
-  rows[*i] = skv_prng_below(&rng, 4) == 0 ? 0 : ++work.next_value;
-  return rows[*i];
+static void work_event(recording *r) {
+  if (!work.taking || check_failures > 0) return;
+  if (work.stride > 1 && skv_prng_below(&court.rng, work.stride) != 0) return;
+  suspect s = {.least = history.acked,
+               .safe = work_safe(),
+               .most = history.intended,
+               .operation = skv_operation()};
+  take_death(r, s);
+  s.least = s.safe;
+  take_crashes(r, s, work.picks);
+}
+
+static void nested_event(recording *r) {
+  const suspect *of = r->arg;
+  if (skv_prng_below(&court.rng, 3) != 0) return;
+  suspect s = {.least = of->least,
+               .safe = of->safe,
+               .most = of->most,
+               .operation = skv_operation(),
+               .is_nested = true};
+  if (skv_prng_below(&court.rng, 4) == 0) take_death(r, s);
+  s.least = s.safe;
+  take_crashes(r, s, skv_prng_below(&court.rng, 2) == 0);
+}
+
+/* ---- Operations -------------------------------------------------------- */
+
+static void work_open(unsigned p) {
+  OK(skv_open_in(work.env[p], FIXTURE_PATH, &court.options, &fixture_err,
+                 &work.store[p]));
+  OK(stratakv_table(work.store[p], "kv", STRATAKV_KEY_TEXT, 1, &fixture_err,
+                    &work.table));
+}
+
+static uint32_t work_key(void) {
+  return (uint32_t)skv_prng_below(&court.rng, work.keys);
 }
 
 static void work_acknowledge(uint64_t lsn) {
-  CHECK(lsn > work.last_lsn);
-  work.acked = work.intended;
-  work.last_lsn = lsn;
-  if (work.sync == STRATAKV_SYNC_FULL) work.safe = work.acked;
+  history_acknowledge(lsn, work.sync == STRATAKV_SYNC_FULL);
 }
 
-static void work_put(void) {
-  uint32_t i, *rows = work_intend();
-  uint32_t v = work_change(rows, &i);
+static void work_put(unsigned p, bool remove) {
   uint64_t lsn = 0;
-  work.intended = work.acked + 1;
-  OK(fixture_put(store, table.id, i, v, &lsn));
+  rows r = history_last();
+  uint32_t i = work_key();
+  for (uint32_t n = 0; remove && r.v[i] == 0 && n < KEYS; n++)
+    i = (i + 1) % work.keys;
+  r.v[i] = remove ? 0 : ++work.next_value;
+  history_intend(&r);
+  OK(fixture_put(work.store[p], work.table.id, i, r.v[i], &lsn));
   work_acknowledge(lsn);
 }
 
-static void work_txn(unsigned changes, bool prepare, bool commit) {
-  uint32_t i, *rows = work_intend();
+#define BATCHES 3
+
+static void work_batches(unsigned p) {
+  stratakv_batch *batches[BATCHES];
+  stratakv_result results[BATCHES];
+  char key[32], value[512];
+  for (unsigned b = 0; b < BATCHES; b++) {
+    rows r = history_last();
+    batches[b] = stratakv_batch_new();
+    for (unsigned n = 0; n < 2; n++) {
+      uint32_t i = work_key(), v = ++work.next_value;
+      r.v[i] = v;
+      size_t key_len = fixture_key(i, key);
+      OK(stratakv_batch_put(batches[b], work.table.id, key, key_len, value,
+                            fixture_value(v, value)));
+    }
+    history_intend(&r);
+  }
+  OK(stratakv_write(work.store[p], batches, BATCHES, &fixture_err, results));
+  for (unsigned b = 0; b < BATCHES; b++) {
+    work_acknowledge(results[b].lsn);
+    stratakv_batch_free(batches[b]);
+  }
+}
+
+/* A transaction of so many changes; one of many does not fit the log. */
+static void work_txn(unsigned p, unsigned changes, bool prepare, bool commit) {
   stratakv_txn *txn;
   uint64_t lsn = 0;
-  if (!OK(stratakv_begin(store, &fixture_err, &txn))) return;
+  rows r = history_last();
+  if (!OK(stratakv_begin(work.store[p], &fixture_err, &txn))) return;
   for (unsigned n = 0; n < changes; n++) {
-    uint32_t v = work_change(rows, &i);
-    OK(fixture_txn_put(txn, table.id, i, v));
+    uint32_t i = work_key();
+    r.v[i] = skv_prng_below(&court.rng, 4) == 0 ? 0 : ++work.next_value;
+    OK(fixture_txn_put(txn, work.table.id, i, r.v[i]));
   }
   /* A death between prepare and rollback commits. */
-  if (prepare || commit) work.intended = work.acked + 1;
+  if (prepare || commit) history_intend(&r);
   if (prepare) OK(stratakv_prepare(txn, &fixture_err));
   if (commit) {
     OK(stratakv_commit(txn, &fixture_err, &lsn));
     work_acknowledge(lsn);
-  } else {
-    stratakv_rollback(txn);
-    judge_all(); /* before the model takes that commit back */
-    work.intended = work.acked;
+    return;
+  }
+  stratakv_rollback(txn);
+  court_judge(&court.queue, nested_event); /* before history takes it back */
+  history.intended = history.acked;
+}
+
+static void work_flush(unsigned p) {
+  OK(stratakv_flush(work.store[p], &fixture_err));
+  history.safe = history.acked;
+}
+
+static void work_compact(unsigned p) {
+  OK(stratakv_compact(work.store[p], NULL, NULL, &fixture_err));
+  history.safe = history.acked;
+}
+
+/* The next change of the manifest begins a new one. */
+static void work_swap(unsigned p) {
+  stratakv_table_info made;
+  char name[16];
+  snprintf(name, sizeof name, "t%u", work.tables++);
+  work.store[p]->db->head_doubted = true;
+  OK(stratakv_table(work.store[p], name, STRATAKV_KEY_TEXT, 1, &fixture_err,
+                    &made));
+}
+
+static void work_reopen(unsigned p) {
+  OK(stratakv_close(work.store[p], &fixture_err));
+  work.store[p] = NULL;
+  if (work.processes == 1) history.safe = history.acked;
+  work_open(p);
+}
+
+/* Enough to outgrow what a transaction may take of the log. */
+static unsigned work_many(void) { return (unsigned)(work.wal_size / 4 / 100); }
+
+#define KINDS 10
+
+static void work_do(unsigned kind, unsigned p) {
+  switch (kind) {
+  case 0: work_put(p, false); break;
+  case 1: work_put(p, true); break;
+  case 2: work_batches(p); break;
+  case 3: work_txn(p, 4, false, true); break;
+  case 4: work_txn(p, 4, true, false); break;
+  case 5: work_flush(p); break;
+  case 6: work_compact(p); break;
+  case 7: work_txn(p, work_many(), false, true); break;
+  case 8: work_swap(p); break;
+  default: work_reopen(p); break;
   }
 }
 
-static void work_step(skv_env *env) {
-  unsigned what = (unsigned)skv_prng_below(&rng, 100);
-  if (what < 45) {
-    work_put();
-  } else if (what < 60) {
-    work_txn(1 + (unsigned)skv_prng_below(&rng, 20), what < 50, true);
-  } else if (what < 66) {
-    work_txn(1 + (unsigned)skv_prng_below(&rng, 10), true, false);
-  } else if (what < 74) {
-    work_txn(250, what < 70, true);
-  } else if (what < 77) {
-    work_txn(250, true, false);
-  } else if (what < 86) {
-    OK(stratakv_flush(store, &fixture_err));
-    work.safe = work.acked;
-  } else if (what < 94) {
-    OK(stratakv_compact(store, NULL, NULL, &fixture_err));
-    work.safe = work.acked;
-  } else {
-    work.closing = true;
-    OK(stratakv_close(store, &fixture_err));
-    work.closing = false;
-    work.safe = work.acked;
-    work_open(env);
-  }
-  judge_all();
+static void work_step(unsigned kind, unsigned p) {
+  work_do(kind, p);
+  work_event(work.r);
+  court_judge(&court.queue, nested_event);
 }
 
-static void run(uint64_t seed, int sync, unsigned stride) {
-  uint32_t rows[KEYS];
+/* ---- Running ----------------------------------------------------------- */
+
+static void work_begin(uint64_t seed, int sync, unsigned processes,
+                       uint64_t wal_size) {
+  court_adjourn();
+  history_begin();
+  court.rng.state = seed;
+  court.options = fixture_options();
+  court.options.sync = sync;
+  court.options.compression = (int)(seed % 3);
+  court.options.mmap = seed % 4 != 1;
+  char text[32];
+  snprintf(text, sizeof text, "%u", (unsigned)wal_size);
+  setenv("SKV_TEST_WAL_SIZE", text, 1);
   memset(&work, 0, sizeof work);
-  rng.state = seed;
+  work.wal_size = wal_size;
   work.sync = sync;
-  event_stride = stride;
-  options = fixture_options();
-  options.sync = sync;
-  options.compression = (int)(seed % 3);
-  skv_env *env = fixture_world(&(fixture_image){0});
-  fixture_tap_set(env, work_event);
-  work_open(env);
-  work.safe = work.acked;
-  judge_all();
-  for (int i = 0; i < OPERATIONS; i++) work_step(env);
-  OK(fixture_scan(store, table.id, rows, KEYS));
-  CHECK(judge_rows(rows, work.acked, work.acked) >= 0);
-  work.closing = true;
-  OK(stratakv_close(store, &fixture_err));
-  judge_all();
-  fixture_tap_forget();
-  skv_env_mem_free(env);
+  work.processes = processes;
+  work.stride = 1;
+  work.keys = KEYS;
+  work.env[0] = fixture_world(&(fixture_image){0});
+  if (processes > 1) work.env[1] = skv_env_mem_process(work.env[0]);
+  work.r = record_begin(work.env[0], work_event);
+  if (processes > 1) record_attach(work.r, work.env[1]);
+}
+
+static void work_start(void) {
+  for (unsigned p = 0; p < work.processes; p++) work_open(p);
+  work_event(work.r);
+  court_judge(&court.queue, nested_event);
+}
+
+static void work_end(void) {
+  rows r;
+  OK(fixture_scan(work.store[0], work.table.id, r.v, KEYS));
+  CHECK(history_find(&r) == history.chain[history.acked]);
+  for (unsigned p = work.processes; p-- > 0;) {
+    OK(stratakv_close(work.store[p], &fixture_err));
+    work.store[p] = NULL;
+  }
+  history.safe = history.acked;
+  work_event(work.r);
+  court_judge(&court.queue, nested_event);
+  for (unsigned p = work.processes; p-- > 0;) skv_env_mem_free(work.env[p]);
+  record_free(work.r);
+}
+
+#define LONGEST 4
+#define VARIANTS 6 /* three modes, by one process or two */
+
+/* The digits of the n-th sequence, short ones first; false if there is none. */
+static bool sequence_of(uint64_t n, unsigned *length, unsigned kinds[LONGEST]) {
+  uint64_t of_length = KINDS;
+  *length = 1;
+  while (n >= of_length) {
+    n -= of_length;
+    of_length *= KINDS;
+    if (++*length > LONGEST) return false;
+  }
+  for (unsigned i = *length; i-- > 0; n /= KINDS) kinds[i] = n % KINDS;
+  return true;
+}
+
+static void run_sequence(uint64_t n) {
+  unsigned length, kinds[LONGEST];
+  unsigned variant = n % VARIANTS;
+  if (!sequence_of(n / VARIANTS, &length, kinds)) return;
+  work_begin(n + 1, (int)(variant % 3), 1 + variant / 3, 16u << 10);
+  work.keys = 40;
+  work.picks = harness.soak_s > 0 ? 12 : 3;
+  work.taking = length == 1;
+  work_start();
+  work.taking = false;
+  for (unsigned i = 0; i < 3; i++) work_put(0, false);
+  for (unsigned i = 0; i < length; i++) {
+    work.taking = i == length - 1;
+    work_step(kinds[i], i % work.processes);
+  }
+  work.taking = length == 1;
+  work_end();
+}
+
+#define STEPS 90
+
+static void run_random(uint64_t seed) {
+  work_begin(seed, (int)(seed / 16 % 3), 1 + (unsigned)(seed / 48 % 2),
+             64u << 10);
+  setenv("SKV_TEST_HEAD_ROLL", "1024", 1);
+  work.stride = 6;
+  work.picks = 2;
+  work.taking = true;
+  work_start();
+  for (unsigned i = 0; i < STEPS && check_failures == 0; i++) {
+    static const uint8_t odds[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 3,
+                                   3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9};
+    unsigned p = (unsigned)skv_prng_below(&court.rng, work.processes);
+    work_step(odds[skv_prng_below(&court.rng, sizeof odds)], p);
+  }
+  work_end();
+  unsetenv("SKV_TEST_HEAD_ROLL");
+}
+
+static void run_case(uint64_t n) {
+  uint64_t sequences = 0;
+  for (uint64_t i = 0, of = KINDS; i < LONGEST; i++, of *= KINDS)
+    sequences += of * VARIANTS;
+  if (n % 16 == 0)
+    run_random(n);
+  else
+    run_sequence((n - 1 - n / 16) % sequences);
+  if (check_failures > 0)
+    printf("to repeat it: build/test/c/images_test %llu\n",
+           (unsigned long long)n);
 }
 
 int main(int argc, char **argv) {
-  uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-  uint64_t last = argc > 2 ? strtoull(argv[2], NULL, 10) : first + 5;
-  for (uint64_t seed = first; seed <= last; seed++) {
-    char where[32];
-    snprintf(where, sizeof where, "seed %u", (unsigned)seed);
-    check_where = where;
-    run(seed, (int)(seed % 3), 4);
+  harness_begin(argc, argv);
+  for (uint64_t n; harness_next(CASES_IN_CI, &n);) run_case(n);
+  harness_count("images", court.images);
+  harness_count("images-nested", court.nested_images);
+  for (size_t i = 0; i < OPERATIONS; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "images-%s", operations[i].name);
+    harness_count(name, operations[i].images);
   }
-  check_where = "";
-  CHECK(images > 500);
-  CHECK(nested_images > 100);
-  printf("%u images, %u of them of a recovery\n", images, nested_images);
+  printf("%llu opened\n", (unsigned long long)court.opened);
   return check_end();
 }

@@ -11,7 +11,7 @@
  *
  * Covers: INV-2, INV-8, INV-9, P4, P8, P10, P11, L1, L2
  */
-#include "test/c/db_fixture.h"
+#include "test/c/env_record.h"
 
 #define KEYS 60
 #define LARGE 250 /* changes of a transaction that does not fit the log */
@@ -279,9 +279,9 @@ static void test_recycled(void) {
 static fixture_image moments[MOMENTS];
 static unsigned moment_count;
 
-static void moment_take(void) {
-  if (moment_count < MOMENTS)
-    moments[moment_count++] = fixture_take(fixture_tap.env);
+static void moment_take(recording *r) {
+  SKV_UNUSED(r);
+  if (moment_count < MOMENTS) moments[moment_count++] = fixture_take(env);
 }
 
 static void moments_clear(void) {
@@ -342,9 +342,10 @@ static void test_ingest(void) {
   begin(STRATAKV_SYNC_FULL);
   for (uint32_t i = 0; i < 20; i++) put(i, 100 + i);
   stratakv_txn *txn = txn_of(LARGE, after);
-  fixture_tap_set(env, moment_take);
+  recording *r = record_begin(env, moment_take);
   OK(stratakv_commit(txn, &fixture_err, NULL));
-  fixture_tap_unset();
+  record_detach(r, env);
+  record_free(r);
   stratakv_store *live = store;
   skv_env *live_env = env;
   unsigned pending = 0;
@@ -378,9 +379,10 @@ static void test_ingest(void) {
 static void test_seal(void) {
   begin(STRATAKV_SYNC_FULL);
   for (uint32_t i = 0; i < 20; i++) put(i, 100 + i);
-  fixture_tap_set(env, moment_take);
+  recording *r = record_begin(env, moment_take);
   OK(stratakv_flush(store, &fixture_err));
-  fixture_tap_unset();
+  record_detach(r, env);
+  record_free(r);
   end();
   unsigned sealed = 0;
   for (unsigned m = 0; m < moment_count; m++) {
