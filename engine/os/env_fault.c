@@ -21,6 +21,8 @@ typedef struct fault_env {
   skv_fault fault;
   uint64_t calls;
   uint64_t fired;
+  skv_fault_seen seen;
+  void *seen_arg;
 } fault_env;
 
 typedef struct fault_dir {
@@ -75,14 +77,22 @@ static int fault_decide(fault_env *env, const char *operation,
   return fault_is_sync(operation) ? STRATAKV_IOERR_FSYNC : STRATAKV_IOERR;
 }
 
-static int fault_check(skv_env *base, const char *operation, const char *file,
-                       skv_err *err) {
+static int fault_ask(skv_env *base, const char *operation, const char *file,
+                     skv_file *inner, skv_err *err) {
   fault_env *env = fault_env_of(base);
   skv_mutex_lock(&env->mutex);
+  uint64_t calls = env->calls, fired = env->fired;
   int rc = fault_decide(env, operation, file);
+  if (env->seen != NULL && env->calls > calls)
+    env->seen(env->seen_arg, operation, inner, env->fired > fired);
   skv_mutex_unlock(&env->mutex);
   if (rc == STRATAKV_OK || rc == FAULT_LIE) return rc;
   return SKV_ERROR(err, rc, "injected failure: %s %s", operation, file);
+}
+
+static int fault_check(skv_env *base, const char *operation, const char *file,
+                       skv_err *err) {
+  return fault_ask(base, operation, file, NULL, err);
 }
 
 /* The fault of the moment. */
@@ -96,7 +106,8 @@ static skv_fault fault_current(skv_env *base) {
 
 static int fault_check_file(skv_file *file, const char *operation,
                             skv_err *err) {
-  return fault_check(file->env, operation, ((fault_file *)file)->name, err);
+  return fault_ask(file->env, operation, ((fault_file *)file)->name,
+                   fault_inner_file(file), err);
 }
 
 /* ---- Directories ------------------------------------------------------- */
@@ -419,6 +430,14 @@ void skv_env_fault_set(skv_env *base, const skv_fault *fault) {
   env->fault = fault != NULL ? *fault : (skv_fault){0};
   env->calls = 0;
   env->fired = 0;
+  skv_mutex_unlock(&env->mutex);
+}
+
+void skv_env_fault_watch(skv_env *base, skv_fault_seen seen, void *arg) {
+  fault_env *env = fault_env_of(base);
+  skv_mutex_lock(&env->mutex);
+  env->seen = seen;
+  env->seen_arg = arg;
   skv_mutex_unlock(&env->mutex);
 }
 

@@ -39,6 +39,12 @@ void skv_env_fault_free(skv_env *fault_env);
 /* Set the fault (copied; its texts must stay) and begin to count at 0; NULL
  * sets one that matches every call and never fails. */
 void skv_env_fault_set(skv_env *fault_env, const skv_fault *fault);
+/* Called for each matching call, before it is made or fails: which file, if it
+ * is one (the wrapped environment's), and whether it fails. It must not call
+ * this environment. NULL: nobody. */
+typedef void (*skv_fault_seen)(void *arg, const char *operation,
+                               skv_file *inner, bool fires);
+void skv_env_fault_watch(skv_env *fault_env, skv_fault_seen seen, void *arg);
 /* Calls that matched since. */
 uint64_t skv_env_fault_calls(skv_env *fault_env);
 /* Calls that were made to fail since. */

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/util/alloc.h"
+
 #define THREAD_STACK_SIZE (256 * 1024)
 #define THREAD_NAME_SIZE 16 /* the kernel's limit, with the NUL */
 
@@ -81,7 +83,9 @@ static int thread_create(skv_thread *thread, void *(*run)(void *), void *arg) {
 
 int skv_thread_start(skv_thread *thread, const char *name, void *(*run)(void *),
                      void *arg, skv_err *err) {
-  int failed = thread_create(thread, run, arg);
+  int failed = skv_alloc_may(THREAD_STACK_SIZE)
+                   ? thread_create(thread, run, arg)
+                   : EAGAIN;
   if (failed != 0) {
     char text[128];
     return SKV_ERROR(err, STRATAKV_NOMEM, "cannot start thread %s: %s", name,

@@ -47,6 +47,8 @@ static int alloc_refused(size_t size) {
   return alloc_hook != NULL && alloc_hook(alloc_hook_arg, size) != 0;
 }
 
+int skv_alloc_may(size_t size) { return !alloc_refused(size); }
+
 void *skv_malloc(size_t size) {
   if (alloc_refused(size)) return NULL;
   return alloc_counted(malloc(size ? size : 1));

@@ -28,6 +28,10 @@ void *skv_aligned(size_t alignment, size_t size);
 void *skv_pages_new(size_t size);
 void skv_pages_free(void *pages, size_t size);
 
+/* Whether the hook lets memory of that size be taken that others allocate: a
+ * thread's stack. */
+int skv_alloc_may(size_t size);
+
 /*
  * The hook: called before each allocation with its size and the argument;
  * not 0 makes that allocation fail. NULL removes it. Set it only while no
