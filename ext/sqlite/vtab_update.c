@@ -37,14 +37,15 @@ static int update_not_unique(skv_sql_vtab *vtab) {
                            "UNIQUE constraint failed: %s.key", vtab->name);
 }
 
-/* As a constraint the core would skip the row under OR IGNORE and roll back
- * everything under OR ROLLBACK; a STRICT table does neither. */
+/* As a constraint the core would skip the row under OR IGNORE, keep the rows
+ * before it under OR FAIL and roll back everything under OR ROLLBACK; a STRICT
+ * table undoes the statement, whatever the clause. */
 static int update_wrong_class(skv_sql_vtab *vtab, const char *class_name) {
   static const char *const columns[] = {"TEXT", "BLOB", "INTEGER"};
   int conflict = sqlite3_vtab_on_conflict(skv_sql_conn_db(vtab->conn));
-  int code = conflict == SQLITE_IGNORE || conflict == SQLITE_ROLLBACK
-                 ? SQLITE_MISMATCH
-                 : SQLITE_CONSTRAINT_DATATYPE;
+  int code = conflict == SQLITE_ABORT || conflict == SQLITE_REPLACE
+                 ? SQLITE_CONSTRAINT_DATATYPE
+                 : SQLITE_MISMATCH;
   return skv_sql_vtab_fail(
       vtab, code, "cannot store %s value in %s column %s.key", class_name,
       columns[vtab->args.key_type - STRATAKV_KEY_TEXT], vtab->name);
