@@ -154,7 +154,12 @@ $(1)/stratakv.so: $(ENGINE:%.c=$(1)/obj/%.o) $(EXT:%.c=$(1)/obj/%.o) \
 $(1)/c/%: $(1)/obj/test/c/%.o $(1)/libstratakv.a
 	@mkdir -p $$(@D)
 	$$(SAY) '  ld $$@'
-	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS)
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
+	  $$(LIBS)
+
+# The differential test loads the extension that lies beside it.
+$(1)/c/diff_test: private LIBS := -lsqlite3
+$(1)/c/diff_test: | $(1)/stratakv.so
 
 .SECONDARY: $(C_TESTS:%.c=$(1)/obj/%.o)
 .PHONY: all-$(1)
