@@ -5,8 +5,9 @@
 #   build/test/       the same sources with -DSKV_TEST, and the C tests
 #   build/asan/       the test build under AddressSanitizer and UBSan
 #   build/tsan/       the test build under ThreadSanitizer
+#   build/fuzz/       the test build with libFuzzer (clang), made by `make fuzz`
 #
-# Each of the four is called a flavour, and has its objects in obj/.
+# Each of the five is called a flavour, and has its objects in obj/.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -56,8 +57,12 @@ HTTPD := $(sort $(wildcard ext/httpd/*.c)) $(JSON)
 C_TESTS := $(sort $(wildcard test/c/*_test.c))
 # The rest of test/c: linked into the test build's extension.
 C_HELPERS := $(filter-out $(C_TESTS),$(sort $(wildcard test/c/*.c)))
+# Fuzz targets, and what is linked into each of them (test/fuzz/fuzz.h).
+FUZZ := $(sort $(wildcard test/fuzz/*_fuzz.c))
+FUZZ_COMMON := test/fuzz/fuzz_mutate.c
+FUZZ_TOOLS := test/fuzz/fuzz_replay.c test/fuzz/fuzz_seeds.c
 TIDY := $(sort $(wildcard include/*.h engine/*/*.[ch] ext/*/*.[ch] \
-  test/c/*.[ch] test/bench/*.[ch]))
+  test/c/*.[ch] test/bench/*.[ch] test/fuzz/*.[ch]))
 
 # ---- Packages ----------------------------------------------------------------
 
@@ -70,13 +75,13 @@ BENCH_PACKAGES := librocksdb-dev liblmdb-dev
 
 # Only what the goals need is asked for.
 PACKAGES := $(BUILD_PACKAGES) $(RUN_PACKAGES)
-ifneq ($(filter test test-% asan tsan soak deps,$(MAKECMDGOALS)),)
+ifneq ($(filter test test-% asan tsan soak fuzz-run deps,$(MAKECMDGOALS)),)
 PACKAGES += $(TEST_PACKAGES)
 endif
 ifneq ($(findstring clang,$(CC)),)
 PACKAGES += $(CLANG_PACKAGES)
 endif
-DEPS := $(if $(filter run test test-% asan tsan soak serve,$(MAKECMDGOALS)),deps)
+DEPS := $(if $(filter run test test-% asan tsan soak serve fuzz-run,$(MAKECMDGOALS)),deps)
 
 # $(call need_packages,names): quick and silent if all are there.
 define need_packages
@@ -137,7 +142,28 @@ $(1)/stratakvd: $(HTTPD:%.c=$(1)/obj/%.o) $(1)/libstratakv.a
 	  -lmicrohttpd -ljansson
 
 -include $$(patsubst %.c,$(1)/obj/%.d,$(ENGINE) $(EXT) $(HTTPD) \
-  $(C_TESTS) $(C_HELPERS))
+  $(C_TESTS) $(C_HELPERS) $(FUZZ) $(FUZZ_COMMON) $(FUZZ_TOOLS))
+
+# Fuzz targets link what they need of the extension and the daemon.
+$(1)/libfuzzed.a: $(EXT:%.c=$(1)/obj/%.o) \
+  $(patsubst %.c,$(1)/obj/%.o,$(filter-out ext/httpd/main.c,$(HTTPD)))
+	@rm -f $$@
+	$$(SAY) '  ar $$@'
+	$$(Q)$$(AR) rcs $$@ $$^
+endef
+
+# One fuzz program: $(1) the flavour, $(2) its flags, $(3) what has main(),
+# $(4) flags that link that.
+FUZZ_LIBS := -lsqlite3 -lmicrohttpd -ljansson -lm
+define fuzz_programs
+$(1)/fuzz/store_fuzz: FUZZ_LINK := -Wl,--wrap=skv_env_posix
+$(1)/fuzz/%: $(1)/obj/test/fuzz/%.o $(FUZZ_COMMON:%.c=$(1)/obj/%.o) \
+  $(3:%.c=$(1)/obj/%.o) $(1)/libfuzzed.a $(1)/libstratakv.a
+	@mkdir -p $$(@D)
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $(4) $$(LDFLAGS_ALL) $$(FUZZ_LINK) \
+	  -o $$@ $$^ $$(CODECS) $(FUZZ_LIBS)
+.SECONDARY: $(patsubst %.c,$(1)/obj/%.o,$(FUZZ) $(FUZZ_COMMON) $(3))
 endef
 
 # A test flavour's extension also holds test/c's helpers, with an entry point
@@ -161,10 +187,15 @@ $(1)/c/%: $(1)/obj/test/c/%.o $(1)/libstratakv.a
 $(1)/c/diff_test: private LIBS := -lsqlite3
 $(1)/c/diff_test: | $(1)/stratakv.so
 
+$(call fuzz_programs,$(1),$(2),test/fuzz/fuzz_replay.c)
+$(1)/fuzz_seeds: $(1)/obj/test/fuzz/fuzz_seeds.o $(1)/libstratakv.a
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS)
+
 .SECONDARY: $(C_TESTS:%.c=$(1)/obj/%.o)
 .PHONY: all-$(1)
 all-$(1): $(1)/stratakv.so $(1)/stratakvd \
-  $(C_TESTS:test/c/%.c=$(1)/c/%)
+  $(C_TESTS:test/c/%.c=$(1)/c/%) $(FUZZ:test/fuzz/%.c=$(1)/fuzz/%)
 endef
 
 SANITIZE := -fno-omit-frame-pointer -fno-sanitize-recover=undefined
@@ -181,6 +212,11 @@ $(eval $(call flavour,build,))
 $(eval $(call test_flavour,build/test,))
 $(eval $(call test_flavour,build/asan,$(ASAN_FLAGS)))
 $(eval $(call test_flavour,build/tsan,$(TSAN_FLAGS)))
+
+FUZZ_FLAGS := -DSKV_TEST $(SANITIZE) \
+  -fsanitize=fuzzer-no-link,address,undefined
+$(eval $(call flavour,build/fuzz,$(FUZZ_FLAGS)))
+$(eval $(call fuzz_programs,build/fuzz,$(FUZZ_FLAGS),,-fsanitize=fuzzer))
 
 build/stratakv.so: $(ENGINE:%.c=build/obj/%.o) $(EXT:%.c=build/obj/%.o) \
   build/ext.map
@@ -258,6 +294,24 @@ test-mutants: all all-build/tsan | deps
 	@CC="$(CC)" $(TCLSH) test/mutants/mutants.tcl -kind '$(KIND)' \
 	  -match '$(MATCH)' -out build/mutants.tsv $(if $(JOBS),-jobs $(JOBS))
 
+# Each target, or TARGET, for T seconds (60), from the corpus on. What is new stays
+# in build/fuzz/new; what failed is in build/fuzz/found.
+FUZZ_T := $(if $(filter file,$(origin T)),60,$(T:%s=%))
+TARGET ?= $(FUZZ:test/fuzz/%_fuzz.c=%)
+.PHONY: fuzz fuzz-run fuzz-seeds
+fuzz:
+	@$(MAKE) --no-print-directory CC=clang fuzz-run
+fuzz-run: $(TARGET:%=build/fuzz/fuzz/%_fuzz)
+	@mkdir -p build/fuzz/found; for t in $(TARGET); do \
+	  echo "$$t:"; mkdir -p build/fuzz/new/$$t; \
+	  build/fuzz/fuzz/$${t}_fuzz -max_total_time=$(FUZZ_T) -timeout=10 \
+	  -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 \
+	  -max_len=65536 -artifact_prefix=build/fuzz/found/$$t- \
+	  build/fuzz/new/$$t test/fuzz/corpus/$$t || exit 1; done
+# The first inputs of every target, from real stores.
+fuzz-seeds: build/test/fuzz_seeds
+	@build/test/fuzz_seeds test/fuzz/corpus
+
 # make test-images, test-kill, ...: the tests of that name.
 test-%: all | deps
 	@$(TCLSH) test/run.tcl -build build/test -match '$**' -seed '$(SEED)' \
@@ -334,6 +388,7 @@ help:
 	@echo 'make asan, tsan  the suite under the sanitizers'
 	@echo 'make soak        all of it for T=85m, from a new seed'
 	@echo 'make test-mutants  planted bugs, each of which must be caught (hours)'
+	@echo 'make fuzz        libFuzzer; T=60 seconds each, TARGET=wal for one'
 	@echo 'make lint        layers, symbols, headers, files, format; prints the figures'
 	@echo 'make format      clang-format'
 	@echo 'make bench       beside RocksDB, LMDB and SQLite; bench-deps installs them'

@@ -22,6 +22,7 @@ void skv_db_next_name(void *arg, skv_name *out) {
 
 bool skv_slot_alive(skv_db *db, uint32_t slot) {
   if (slot == db->slot) return true;
+  if (slot >= SKV_SLOTS) return false; /* the page is untrusted */
   int rc = skv_store_lock(db->store, SKV_LOCK_SLOT + slot, SKV_EXCLUSIVE, NULL);
   if (rc != STRATAKV_OK) return true; /* also when it cannot be known */
   (void)skv_store_lock(db->store, SKV_LOCK_SLOT + slot, SKV_UNLOCK, NULL);

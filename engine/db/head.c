@@ -117,7 +117,9 @@ static int head_adopt_locked(skv_db *db, skv_err *err) {
 }
 
 int skv_head_follow(skv_db *db, skv_err *err) {
-  if (skv_load(&db->adopted) >= skv_load(&db->shared->head)) return STRATAKV_OK;
+  skv_head_pos adopted = skv_load(&db->adopted);
+  if (adopted != 0 && adopted >= skv_load(&db->shared->head))
+    return STRATAKV_OK;
   skv_mutex_lock(&db->head_mutex);
   int rc = head_adopt_locked(db, err);
   skv_mutex_unlock(&db->head_mutex);

@@ -52,6 +52,20 @@ void skv_write_adopt_alone(skv_db *db, skv_memlog *log,
 
 /* ---- Following what others wrote --------------------------------------- */
 
+/* The page is untrusted, and at its tail the next record is written: a tail
+ * that cannot be is found out before. Nobody else moves it: WRITE is held. */
+static int write_check_tail(skv_db *db, uint64_t tail, skv_err *err) {
+  const skv_memlog *log = db->active;
+  if (tail >= skv_load(&db->shared->durable) &&
+      tail >= skv_load(&db->shared->visible) && tail >= log->start &&
+      tail - log->start <= skv_log_size(log->log) - SKV_WAL_HEADER &&
+      skv_wal_offset(log->start, tail) >= db->place.offset)
+    return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_CORRUPT,
+                   "SHARED: tail LSN %llu is no end of the active log",
+                   (unsigned long long)tail);
+}
+
 /* Make `active` the newest log and read it up to the published tail, so that
  * place continues the chain. *ingest: the last INGEST that is undecided. */
 static int write_follow(skv_db *db, skv_err *err, skv_wal_record *ingest) {
@@ -69,6 +83,8 @@ static int write_follow(skv_db *db, skv_err *err, skv_wal_record *ingest) {
   skv_state_unref(state);
 
   uint64_t tail = skv_load(&db->shared->tail);
+  rc = write_check_tail(db, tail, err);
+  if (rc != STRATAKV_OK) return rc;
   uint64_t limit = skv_memlog_limit(db->active, tail);
   char name[SKV_NAME_SIZE];
   skv_name wal = {SKV_NAME_WAL, db->active->number, 0, 0};
