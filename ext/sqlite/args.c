@@ -263,12 +263,16 @@ static unsigned size_shift(char unit) {
 static int parse_number(const char *text, int with_unit, uint64_t *out) {
   uint64_t n = 0;
   const char *p = text;
+  unsigned shift;
   for (; isdigit((unsigned char)*p); p++) {
-    if (n > (UINT64_MAX >> 31) / 10) return 0;
+    if (n > (UINT64_MAX - 9) / 10) return 0;
     n = n * 10 + (uint64_t)(*p - '0');
   }
   if (p == text) return 0;
-  if (with_unit && size_shift(*p) != 0) n <<= size_shift(*p++);
+  shift = with_unit ? size_shift(*p) : 0;
+  if (shift != 0) p++;
+  if (n > UINT64_MAX >> shift) return 0;
+  n <<= shift;
   *out = n;
   return *p == 0;
 }
