@@ -238,6 +238,11 @@ static void seed_http(void) {
 
 static void seed_json(void) {
   put_text("json", "legacy", "{\"key\":\"k\",\"value\":\"v\"}");
+  put_text("json", "item-text",
+           "{\"key\":\"k\",\"value_b64\":\"AAEC\",\"type\":\"text\"}");
+  put_text("json", "item-real",
+           "{\"key_b64\":\"AP8=\",\"value_real\":\"-inf\",\"version\":3}");
+  put_text("json", "item-raw", "{\"key\":-5,\"raw_b64\":\"AQ==\"}");
   put_text("json", "deep", "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]");
   put_text("json", "too-deep", "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]");
   put_text("json", "mixed",

@@ -13,8 +13,8 @@
 #include "ext/httpd/guard.h"
 #include "ext/httpd/key.h"
 #include "ext/httpd/target.h"
-#include "ext/httpd/utf8.h"
 #include "ext/httpd/value.h"
+#include "ext/json/utf8.h"
 #include "test/fuzz/fuzz.h"
 
 size_t fuzz_repair(uint8_t *data, size_t size, size_t max, skv_prng *rng) {
@@ -250,7 +250,7 @@ static void check_value(const skvd_headers *headers, const char *body,
   const char *why = NULL;
   stratakv_typed value;
   if (len > 0) memcpy(copy, body, len);
-  bool is_utf8 = skvd_utf8_is_valid(copy, len);
+  bool is_utf8 = skv_utf8_is_valid(copy, len);
   FUZZ_CHECK(is_utf8 == naive_utf8((const uint8_t *)copy, len));
   if (skvd_value_of_body(headers, copy, len, &value, &why)) {
     FUZZ_CHECK(value.type >= STRATAKV_INTEGER && value.type <= STRATAKV_NULL);
