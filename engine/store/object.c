@@ -14,6 +14,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "engine/store/store.h"
 #include "engine/util/alloc.h"
@@ -179,25 +180,23 @@ static int in_map(skv_in *in, skv_err *err) {
   return STRATAKV_OK;
 }
 
-int skv_in_open(skv_store *store, uint64_t number, const skv_name *tmp,
-                uint64_t size, bool map, skv_err *err, skv_in **out) {
+/* size NULL: whatever it is. */
+static int in_open(skv_store *store, const char *name, const uint64_t *size,
+                   bool map, skv_err *err, skv_in **out) {
   int rc = STRATAKV_OK;
   skv_in *in = skv_new(sizeof *in, &rc);
   *out = NULL;
   if (!in) return skv_error_nomem(err);
   in->env = skv_store_env(store);
-  if (tmp)
-    skv_name_format(tmp, in->name);
-  else
-    seg_file_name(number, in->name);
-  rc = in->env->file_open(skv_store_dir(store), in->name, 0, err, &in->file);
+  snprintf(in->name, sizeof in->name, "%s", name);
+  rc = in->env->file_open(skv_store_dir(store), name, 0, err, &in->file);
   if (rc != STRATAKV_OK) {
     in->file = NULL;
     goto out;
   }
   rc = in->env->file_size(in->file, err, &in->size);
-  if (rc == STRATAKV_OK) rc = in_check_size(in, size, err);
-  if (rc == STRATAKV_OK && map) rc = in_map(in, err);
+  if (rc == STRATAKV_OK && size) rc = in_check_size(in, *size, err);
+  if (rc == STRATAKV_OK && map && in->size > 0) rc = in_map(in, err);
 
 out:
   if (rc != STRATAKV_OK) {
@@ -206,6 +205,21 @@ out:
   }
   *out = in;
   return rc;
+}
+
+int skv_in_open(skv_store *store, uint64_t number, const skv_name *tmp,
+                uint64_t size, bool map, skv_err *err, skv_in **out) {
+  char text[SKV_NAME_SIZE];
+  if (tmp)
+    skv_name_format(tmp, text);
+  else
+    seg_file_name(number, text);
+  return in_open(store, text, &size, map, err, out);
+}
+
+int skv_in_open_name(skv_store *store, const char *name, bool map, skv_err *err,
+                     skv_in **out) {
+  return in_open(store, name, NULL, map, err, out);
 }
 
 void skv_in_close(skv_in *in) {

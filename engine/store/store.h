@@ -169,6 +169,9 @@ int skv_seg_name(skv_store *store, const skv_name *tmp, uint64_t number,
  * descriptor closed (P18). */
 int skv_in_open(skv_store *store, uint64_t number, const skv_name *tmp,
                 uint64_t size, bool map, skv_err *err, skv_in **out);
+/* The same by any name, whatever its size. */
+int skv_in_open_name(skv_store *store, const char *name, bool map, skv_err *err,
+                     skv_in **out);
 void skv_in_close(skv_in *in); /* NULL allowed */
 uint64_t skv_in_size(const skv_in *in);
 const uint8_t *skv_in_map(const skv_in *in); /* NULL if not mapped */

@@ -11,17 +11,6 @@
 #include "engine/tree/version_impl.h"
 #include "engine/util/alloc.h"
 
-#define EDIT_NEXT 1
-#define EDIT_TABLE 2
-#define EDIT_WAL 3
-#define EDIT_END 4
-#define EDIT_FLUSHED 5
-#define EDIT_SEG 6
-#define EDIT_REMOVE 7
-#define EDIT_TRIM 8
-#define EDIT_CLEAN 9
-#define EDIT_FORGET 10
-
 /* ---- Building ------------------------------------------------------------ */
 
 static void edit_numbers(skv_buf *edit, uint8_t tag, const uint64_t *numbers,
@@ -31,28 +20,28 @@ static void edit_numbers(skv_buf *edit, uint8_t tag, const uint64_t *numbers,
 }
 
 void skv_edit_next(skv_buf *edit, uint64_t next_file) {
-  edit_numbers(edit, EDIT_NEXT, &next_file, 1);
+  edit_numbers(edit, SKV_EDIT_NEXT, &next_file, 1);
 }
 
 void skv_edit_table(skv_buf *edit, const stratakv_table_info *table) {
   uint64_t numbers[2] = {table->id, (uint64_t)table->key_type};
-  edit_numbers(edit, EDIT_TABLE, numbers, 2);
+  edit_numbers(edit, SKV_EDIT_TABLE, numbers, 2);
   skv_buf_slice(edit, skv_slice_of(table->name, strlen(table->name)));
 }
 
 void skv_edit_wal(skv_buf *edit, uint64_t number, uint64_t start,
                   uint64_t size) {
   uint64_t numbers[3] = {number, start, size};
-  edit_numbers(edit, EDIT_WAL, numbers, 3);
+  edit_numbers(edit, SKV_EDIT_WAL, numbers, 3);
 }
 
 void skv_edit_end(skv_buf *edit, uint64_t number, uint64_t end) {
   uint64_t numbers[2] = {number, end};
-  edit_numbers(edit, EDIT_END, numbers, 2);
+  edit_numbers(edit, SKV_EDIT_END, numbers, 2);
 }
 
 void skv_edit_flushed(skv_buf *edit, uint64_t number) {
-  edit_numbers(edit, EDIT_FLUSHED, &number, 1);
+  edit_numbers(edit, SKV_EDIT_FLUSHED, &number, 1);
 }
 
 void skv_edit_seg(skv_buf *edit, uint64_t number, uint32_t level, uint64_t run,
@@ -62,27 +51,27 @@ void skv_edit_seg(skv_buf *edit, uint64_t number, uint32_t level, uint64_t run,
                           ingest_lsn,       meta->size,      meta->entries,
                           meta->tombstones, meta->raw_bytes, meta->min_lsn,
                           meta->max_lsn};
-  edit_numbers(edit, EDIT_SEG, numbers, 10);
+  edit_numbers(edit, SKV_EDIT_SEG, numbers, 10);
   skv_buf_slice(edit, meta->min_key);
   skv_buf_slice(edit, meta->max_key);
   skv_buf_slice(edit, trim);
 }
 
 void skv_edit_remove(skv_buf *edit, uint64_t number) {
-  edit_numbers(edit, EDIT_REMOVE, &number, 1);
+  edit_numbers(edit, SKV_EDIT_REMOVE, &number, 1);
 }
 
 void skv_edit_trim(skv_buf *edit, uint64_t number, skv_slice key) {
-  edit_numbers(edit, EDIT_TRIM, &number, 1);
+  edit_numbers(edit, SKV_EDIT_TRIM, &number, 1);
   skv_buf_slice(edit, key);
 }
 
 void skv_edit_clean(skv_buf *edit, uint64_t lsn) {
-  edit_numbers(edit, EDIT_CLEAN, &lsn, 1);
+  edit_numbers(edit, SKV_EDIT_CLEAN, &lsn, 1);
 }
 
 void skv_edit_forget(skv_buf *edit, uint64_t wal) {
-  edit_numbers(edit, EDIT_FORGET, &wal, 1);
+  edit_numbers(edit, SKV_EDIT_FORGET, &wal, 1);
 }
 
 /* ---- A whole version ----------------------------------------------------- */
@@ -462,16 +451,16 @@ static void edit_op_clean(edit_state *s) {
 
 static void edit_op(edit_state *s, uint8_t tag) {
   switch (tag) {
-  case EDIT_NEXT: edit_op_next(s); break;
-  case EDIT_TABLE: edit_op_table(s); break;
-  case EDIT_WAL: edit_op_wal(s); break;
-  case EDIT_END: edit_op_end(s); break;
-  case EDIT_FLUSHED: edit_op_flushed(s); break;
-  case EDIT_SEG: edit_op_seg(s); break;
-  case EDIT_REMOVE: edit_op_remove(s); break;
-  case EDIT_TRIM: edit_op_trim(s); break;
-  case EDIT_CLEAN: edit_op_clean(s); break;
-  case EDIT_FORGET: edit_op_forget(s); break;
+  case SKV_EDIT_NEXT: edit_op_next(s); break;
+  case SKV_EDIT_TABLE: edit_op_table(s); break;
+  case SKV_EDIT_WAL: edit_op_wal(s); break;
+  case SKV_EDIT_END: edit_op_end(s); break;
+  case SKV_EDIT_FLUSHED: edit_op_flushed(s); break;
+  case SKV_EDIT_SEG: edit_op_seg(s); break;
+  case SKV_EDIT_REMOVE: edit_op_remove(s); break;
+  case SKV_EDIT_TRIM: edit_op_trim(s); break;
+  case SKV_EDIT_CLEAN: edit_op_clean(s); break;
+  case SKV_EDIT_FORGET: edit_op_forget(s); break;
   default:
     s->rc = SKV_ERROR(s->err, STRATAKV_NOTADB,
                       "unknown operation %u in an edit", (unsigned)tag);

@@ -164,6 +164,15 @@ int skv_run_iter_new(skv_tree *tree, const skv_version *version,
                      const skv_run *run, bool keys_only, skv_err *err,
                      skv_iter **out);
 
+/* Describe an edit to people: each(arg, line) for every operation, until it
+ * returns not 0, which comes back. CORRUPT if the edit ends within one. */
+int skv_edit_describe(skv_slice edit, int (*each)(void *arg, const char *line),
+                      void *arg, skv_err *err);
+/* Keys and values as text: `size` bytes of memory, cut with "..." if that is
+ * not enough. A key begins with its table's id. */
+void skv_key_text(skv_slice key, char *text, size_t size);
+void skv_bytes_text(skv_slice bytes, char *text, size_t size);
+
 /* Builders of edits; sticky through edit->rc. */
 void skv_edit_next(skv_buf *edit, uint64_t next_file);
 void skv_edit_table(skv_buf *edit, const stratakv_table_info *table);

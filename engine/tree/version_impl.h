@@ -16,6 +16,18 @@
 
 #include "engine/tree/version.h"
 
+/* Tags of operations (EDITS in version.h). */
+#define SKV_EDIT_NEXT 1
+#define SKV_EDIT_TABLE 2
+#define SKV_EDIT_WAL 3
+#define SKV_EDIT_END 4
+#define SKV_EDIT_FLUSHED 5
+#define SKV_EDIT_SEG 6
+#define SKV_EDIT_REMOVE 7
+#define SKV_EDIT_TRIM 8
+#define SKV_EDIT_CLEAN 9
+#define SKV_EDIT_FORGET 10
+
 /* Tables, shared by all versions between two TABLE operations. */
 typedef struct skv_tables {
   atomic_size_t refs;
