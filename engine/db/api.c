@@ -148,7 +148,12 @@ int skv_open_in(skv_env *env, const char *path, const stratakv_options *options,
 
 int stratakv_open(const char *path, const stratakv_options *options,
                   stratakv_error *err, stratakv_store **out) {
+#ifdef SKV_TEST
+  return skv_open_in(skv_env_fault_asked(skv_env_posix()), path, options, err,
+                     out);
+#else
   return skv_open_in(skv_env_posix(), path, options, err, out);
+#endif
 }
 
 int stratakv_close(stratakv_store *store, stratakv_error *err) {

@@ -36,6 +36,19 @@ typedef struct skv_fault {
 skv_env *skv_env_fault_new(skv_env *inner);
 void skv_env_fault_free(skv_env *fault_env);
 
+/*
+ * The environment that the process was asked for from outside, for tests of
+ * whole programs: `inner`, or if SKV_TEST_FAULT is in the process's environment
+ * one failing env around it, made at the first call. Its words are
+ *
+ *   operation file nth once|forever|lying|partial code
+ *
+ * "file_sync *.wal 1 once 1034". Calls are counted, and fail, only while the
+ * file exists that SKV_TEST_FAULT_WHILE names, if it names one; each time that
+ * it comes into being counting begins anew.
+ */
+skv_env *skv_env_fault_asked(skv_env *inner);
+
 /* Set the fault (copied; its texts must stay) and begin to count at 0; NULL
  * sets one that matches every call and never fails. */
 void skv_env_fault_set(skv_env *fault_env, const skv_fault *fault);

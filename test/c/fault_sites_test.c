@@ -481,6 +481,15 @@ static void body_snapshot(void) {
   stratakv_snapshot_close(snapshot);
 }
 
+static void body_check(void) {
+  int rc = stratakv_check(store, NULL, &fixture_err);
+  did(rc, "check");
+}
+static void body_backup(void) {
+  did(stratakv_backup(store, NULL, "/backup", NULL, &fixture_err, NULL),
+      "backup");
+}
+
 static const struct scenario {
   const char *name;
   int from;
@@ -512,6 +521,8 @@ static const struct scenario {
     {"follow", CLOSED, prep_follow, body_follow, true},
     {"read-only", DEAD, prep_read_only, body_read_only, false},
     {"read-only-join", CLOSED, prep_read_only_join, body_read_only, true},
+    {"check", DEAD, prep_open, body_check, false},
+    {"backup", DEAD, prep_open, body_backup, false},
     {"tables", CLOSED, prep_open, body_tables, false},
     {"figures", CLOSED, prep_open, body_figures, false},
     {"snapshot", CLOSED, prep_open, body_snapshot, false},
@@ -604,6 +615,7 @@ static void check_after(void) {
     take(seen);
     put(6);
     scan();
+    OK(stratakv_check(store, NULL, &fixture_err));
   }
   close_store();
 }
