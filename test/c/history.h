@@ -29,12 +29,15 @@
 
 #include "test/c/check.h"
 
+/* Sizes; a test may choose others before it includes this. */
+#ifndef HISTORY_OPS
 #define HISTORY_KEYS 48    /* keys of a history, at most */
 #define HISTORY_THREADS 13 /* of all processes, and a last reader */
 #define HISTORY_OPS 6000   /* of one thread */
 #define HISTORY_ACCESSES 90000
 #define HISTORY_VALUES 40000 /* of one thread */
 #define HISTORY_DRAFT 600    /* accesses of one operation */
+#endif
 
 /* What an operation did with a key. */
 #define ACCESS_READ 1u
