@@ -207,7 +207,6 @@ static void syncer_finish(skv_db *db) {
   if (left) db->leading = true;
   skv_mutex_unlock(&db->commit_mutex);
   if (!left) return;
-  SKV_POINT("syncer.finishing");
   (void)skv_write_acquire(db, 0, 0, NULL); /* the takeover finishes it */
   skv_lead_end(db);
 }

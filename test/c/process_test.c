@@ -1,10 +1,7 @@
 /*
- * Several processes on one store at the same time.
- *
- *   1  three in-memory processes, a thread each, with and without background
- *      threads: fit for a race detector
- *   2  three real processes that are killed, at a random call of the
- *      environment or a random moment, and replaced
+ * Several processes on one store at the same time: three of the in-memory
+ * environment, a thread each, with and without background threads; fit for a
+ * race detector. (Real processes, which are killed: kill_test.c.)
  *
  * Each worker has keys that only it writes, and says in a ledger outside the
  * store what it is about to do and what was acknowledged. All workers add to
@@ -15,12 +12,7 @@
  * Covers: INV-1, INV-2, INV-3, INV-4, INV-9, P1, P2, P3, P4, P6, P8, P14
  */
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "test/c/db_fixture.h"
@@ -44,7 +36,7 @@ typedef struct ledger {
 
 static struct shared_state {
   ledger workers[WORKERS];
-  _Atomic unsigned checks, failures, deaths, conflicts;
+  _Atomic unsigned checks, failures, conflicts;
   _Atomic uint64_t longest; /* nanoseconds that a commit took */
 } * all;
 
@@ -409,7 +401,7 @@ static stratakv_options worker_options(unsigned seed) {
   return options;
 }
 
-/* ---- 1 ----------------------------------------------------------------- */
+/* ---- The run ----------------------------------------------------------- */
 
 static void *thread_main(void *arg) {
   worker_live(arg);
@@ -437,164 +429,18 @@ static void run_threads(unsigned seed, unsigned steps) {
   for (unsigned i = WORKERS; i-- > 0;) skv_env_mem_free(workers[i].env);
 }
 
-/* ---- 2 ----------------------------------------------------------------- */
-
-/* Called in a worker before each call that it makes of the environment. */
-static skv_env plain; /* the functions as they were */
-static _Atomic unsigned calls_left;
-
-static void maybe_die(void) {
-  if (atomic_fetch_sub(&calls_left, 1) != 1) return;
-  kill(getpid(), SIGKILL);
-}
-
-static int die_write(skv_file *f, uint64_t at, const void *data, size_t size,
-                     skv_err *err) {
-  maybe_die();
-  return plain.file_write(f, at, data, size, err);
-}
-static int die_sync(skv_file *f, skv_err *err) {
-  maybe_die();
-  return plain.file_sync(f, err);
-}
-static int die_lock(skv_file *f, uint64_t at, uint64_t size, int mode,
-                    skv_err *err) {
-  maybe_die();
-  return plain.file_lock(f, at, size, mode, err);
-}
-static int die_rename(skv_dir *d, const char *from, const char *to,
-                      skv_err *err) {
-  maybe_die();
-  return plain.dir_rename(d, from, to, err);
-}
-static int die_unlink(skv_dir *d, const char *name, skv_err *err) {
-  maybe_die();
-  return plain.dir_unlink(d, name, err);
-}
-static int die_dir_sync(skv_dir *d, skv_err *err) {
-  maybe_die();
-  return plain.dir_sync(d, err);
-}
-static int die_open(skv_dir *d, const char *name, int flags, skv_err *err,
-                    skv_file **out) {
-  maybe_die();
-  return plain.file_open(d, name, flags, err, out);
-}
-static void die_stored(skv_file *f, uint64_t at, uint64_t size) {
-  SKV_UNUSED(f);
-  SKV_UNUSED(at);
-  SKV_UNUSED(size);
-  maybe_die();
-}
-
-static void die_now(int sig) {
-  SKV_UNUSED(sig);
-  kill(getpid(), SIGKILL);
-}
-
-/* At one of the next calls; 0: at one of the next microseconds. */
-static void die_later(skv_env *env, unsigned calls, unsigned microseconds) {
-  plain = *env;
-  atomic_store(&calls_left, calls);
-  env->file_write = die_write;
-  env->file_sync = die_sync;
-  env->file_lock = die_lock;
-  env->dir_rename = die_rename;
-  env->dir_unlink = die_unlink;
-  env->dir_sync = die_dir_sync;
-  env->file_open = die_open;
-  env->stored = die_stored;
-  if (calls > 0) return;
-  struct itimerval timer = {{0, 0}, {0, (suseconds_t)microseconds}};
-  signal(SIGALRM, die_now);
-  setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-static pid_t life_start(unsigned number, unsigned life, const char *path,
-                        bool may_die) {
-  fflush(stdout);
-  pid_t pid = fork();
-  if (pid != 0) return pid;
-  worker w = {.number = number,
-              .rng = {life * 1000003u + number},
-              .env = skv_env_posix(),
-              .path = path,
-              .steps = may_die ? 200 : 0,
-              .options = worker_options(life * 5 + number)};
-  if (may_die) {
-    unsigned calls = 1 + pick(&w, pick(&w, 2) ? 60 : 1500);
-    bool by_time = pick(&w, 4) == 0;
-    die_later(w.env, by_time ? 0 : calls, 200 + pick(&w, 30000));
-  }
-  worker_live(&w);
-  fflush(stdout);
-  _exit(atomic_load(&all->failures) > 0);
-}
-
-static unsigned life_wait(pid_t pids[WORKERS]) {
-  int status = 0;
-  pid_t pid = waitpid(-1, &status, 0);
-  unsigned i = 0;
-  while (i < WORKERS && pids[i] != pid) i++;
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-    atomic_fetch_add(&all->deaths, 1);
-  else
-    NEED(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-  return i;
-}
-
-static void run_processes(const char *path, unsigned first, unsigned lives) {
-  pid_t pids[WORKERS] = {0};
-  unsigned running = 0, life = first;
-  memset(all->workers, 0, sizeof all->workers);
-  for (unsigned i = 0; i < WORKERS; i++, running++)
-    pids[i] = life_start(i, ++life, path, true);
-  while (running > 0) {
-    unsigned i = life_wait(pids);
-    running--;
-    if (i == WORKERS || life >= first + lives || all->failures > 0) continue;
-    pids[i] = life_start(i, ++life, path, true);
-    running++;
-  }
-  for (unsigned i = 0; i < WORKERS && all->failures == 0; i++) {
-    pids[i] = life_start(i, ++life, path, false);
-    life_wait(pids);
-  }
-}
-
-static int remove_one(void *arg, const char *name) {
-  return skv_env_posix()->dir_unlink(arg, name, NULL);
-}
-
-static void remove_store(const char *path) {
-  skv_env *env = skv_env_posix();
-  skv_dir *dir = NULL;
-  if (env->dir_open(env, NULL, path, 0, NULL, &dir) != STRATAKV_OK) return;
-  env->dir_list(dir, remove_one, dir, NULL);
-  env->dir_close(dir);
-}
-
 int main(int argc, char **argv) {
   unsigned seed = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
-  unsigned lives = argc > 2 ? (unsigned)atoi(argv[2]) : 400;
-  unsigned steps = argc > 3 ? (unsigned)atoi(argv[3]) : 150;
-  const char *path = argc > 4 ? argv[4] : "build/tmp/process_test.strata";
-  all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (all == MAP_FAILED) return 1;
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
-  remove_store(path);
-  if (lives > 0) run_processes(path, seed * 1000, lives);
-  CHECK(all->deaths >= lives / 3);
-  CHECK(all->longest < UINT64_C(5000000000)); /* INV-9 */
-  for (unsigned i = 0; i < 6 && steps > 0 && all->failures == 0; i++)
+  unsigned steps = argc > 2 ? (unsigned)atoi(argv[2]) : 300;
+  all = fixture_alloc(sizeof *all);
+  for (unsigned i = 0; i < 6 && all->failures == 0; i++)
     run_threads(seed + i, steps);
-  CHECK(steps == 0 || all->conflicts > 0);
+  CHECK(all->longest < UINT64_C(5000000000)); /* INV-9 */
+  CHECK(all->conflicts > 0);
   CHECK(all->failures == 0);
-  printf("%u deaths, %u conflicts, longest put %u ms, %u checks by workers\n",
-         all->deaths, all->conflicts, (unsigned)(all->longest / 1000000),
-         all->checks);
+  printf("%u conflicts, longest put %u ms, %u checks by workers\n",
+         all->conflicts, (unsigned)(all->longest / 1000000), all->checks);
   check_count += all->checks;
+  free(all);
   return check_end();
 }
