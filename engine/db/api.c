@@ -4,6 +4,9 @@
 #include <stdio.h>
 
 #include "engine/db/handle.h"
+#ifdef SKV_TEST
+#include "engine/os/env_fault.h"
+#endif
 
 /* ---- Checks ------------------------------------------------------------ */
 

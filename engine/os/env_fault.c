@@ -8,6 +8,9 @@
 
 #include <fnmatch.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "engine/os/thread.h"
 #include "engine/util/alloc.h"
@@ -23,6 +26,7 @@ typedef struct fault_env {
   uint64_t fired;
   skv_fault_seen seen;
   void *seen_arg;
+  const char *only_while; /* a path: counted only while it exists; or NULL */
 } fault_env;
 
 typedef struct fault_dir {
@@ -66,6 +70,10 @@ static int fault_decide(fault_env *env, const char *operation,
   const skv_fault *f = &env->fault;
   if (!fault_matches(f->operation, operation)) return STRATAKV_OK;
   if (!fault_matches(f->file, file)) return STRATAKV_OK;
+  if (env->only_while != NULL && access(env->only_while, F_OK) != 0) {
+    env->calls = 0;
+    return STRATAKV_OK;
+  }
   env->calls++;
   if (f->nth == 0 || env->calls < f->nth) return STRATAKV_OK;
   if (env->calls > f->nth && f->is_lying && fault_is_sync(operation)) {
@@ -455,4 +463,48 @@ uint64_t skv_env_fault_fired(skv_env *base) {
   uint64_t fired = env->fired;
   skv_mutex_unlock(&env->mutex);
   return fired;
+}
+
+/* ---- Asked for from outside -------------------------------------------- */
+
+/* The words of SKV_TEST_FAULT, which stay. False if they are none. */
+static bool fault_parse(const char *text, skv_fault *fault) {
+  static char operation[32], file[FAULT_NAME_SIZE];
+  char how[16];
+  unsigned nth;
+  if (sscanf(text, "%31s %63s %u %15s %d", operation, file, &nth, how,
+             &fault->code) != 5)
+    return false;
+  fault->operation = operation;
+  fault->file = file;
+  fault->nth = nth;
+  fault->is_forever = strcmp(how, "forever") == 0;
+  fault->is_lying = strcmp(how, "lying") == 0;
+  fault->is_partial = strcmp(how, "partial") == 0;
+  return true;
+}
+
+static skv_env *fault_made; /* by the first call of skv_env_fault_asked */
+static skv_env *fault_inner_asked;
+
+static void fault_make(void) {
+  const char *text = getenv("SKV_TEST_FAULT");
+  skv_fault fault = {0};
+  fault_made = fault_inner_asked;
+  if (text == NULL) return;
+  skv_env *env = skv_env_fault_new(fault_inner_asked);
+  if (env == NULL || !fault_parse(text, &fault)) {
+    fprintf(stderr, "SKV_TEST_FAULT: \"%s\" is not understood\n", text);
+    abort();
+  }
+  skv_env_fault_set(env, &fault);
+  fault_env_of(env)->only_while = getenv("SKV_TEST_FAULT_WHILE");
+  fault_made = env;
+}
+
+skv_env *skv_env_fault_asked(skv_env *inner) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  fault_inner_asked = inner;
+  pthread_once(&once, fault_make);
+  return fault_made;
 }
