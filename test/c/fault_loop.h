@@ -123,11 +123,86 @@ static int fault_memory(void *arg, size_t size) {
   return fires;
 }
 
+/* ---- What the disk has ------------------------------------------------- */
+
+/* Of one in-memory process: each file's bytes as of its last sync, and someone
+ * who is told before each write. */
+struct fault_bytes {
+  uint64_t inode;
+  uint8_t *bytes;
+  size_t size;
+};
+
+static struct fault_disk {
+  skv_env *mem;
+  int (*plain_write)(skv_file *file, uint64_t offset, const void *data,
+                     size_t size, skv_err *err);
+  int (*plain_sync)(skv_file *file, skv_err *err);
+  void (*event)(void);
+  struct fault_bytes *kept;
+  size_t count;
+} fault_disk;
+
+static struct fault_bytes *fault_disk_find(uint64_t inode) {
+  for (size_t i = 0; i < fault_disk.count; i++)
+    if (fault_disk.kept[i].inode == inode) return &fault_disk.kept[i];
+  return NULL;
+}
+
+static void fault_disk_keep(const skv_mem_node *node) {
+  struct fault_disk *d = &fault_disk;
+  struct fault_bytes *kept = fault_disk_find(node->inode);
+  if (kept == NULL) {
+    d->kept = realloc(d->kept, (d->count + 1) * sizeof *d->kept);
+    if (d->kept == NULL) abort();
+    kept = &d->kept[d->count++];
+    *kept = (struct fault_bytes){node->inode, NULL, 0};
+  }
+  free(kept->bytes);
+  kept->size = node->size;
+  kept->bytes = fixture_alloc(node->size);
+  if (node->size > 0) memcpy(kept->bytes, node->bytes, node->size);
+}
+
+static int fault_disk_write(skv_file *file, uint64_t offset, const void *data,
+                            size_t size, skv_err *err) {
+  if (fault_disk.event != NULL) fault_disk.event();
+  return fault_disk.plain_write(file, offset, data, size, err);
+}
+
+static int fault_disk_sync(skv_file *file, skv_err *err) {
+  fault_disk_keep(((skv_mem_handle *)file)->node);
+  return fault_disk.plain_sync(file, err);
+}
+
+/* What is there counts as synced. */
+static void fault_disk_set(skv_env *mem, void (*event)(void)) {
+  struct fault_disk *d = &fault_disk;
+  const skv_mem_node *n = skv_mem_env_of(mem)->fs->nodes;
+  d->mem = mem;
+  d->event = event;
+  d->plain_write = mem->file_write;
+  d->plain_sync = mem->file_sync;
+  mem->file_write = fault_disk_write;
+  mem->file_sync = fault_disk_sync;
+  for (; n != NULL; n = n->next)
+    if (!n->is_dir) fault_disk_keep(n);
+}
+
+static void fault_disk_unset(void) {
+  struct fault_disk *d = &fault_disk;
+  d->mem->file_write = d->plain_write;
+  d->mem->file_sync = d->plain_sync;
+  for (size_t i = 0; i < d->count; i++) free(d->kept[i].bytes);
+  free(d->kept);
+  memset(d, 0, sizeof *d);
+}
+
 /* Back to what the last sync saw: what the kernel may do with pages that it
  * could not write. */
 static void fault_drop(skv_file *inner) {
   skv_mem_node *node = ((skv_mem_handle *)inner)->node;
-  const fixture_bytes *kept = tap_synced(node->inode);
+  const struct fault_bytes *kept = fault_disk_find(node->inode);
   if (node->bytes == NULL) return;
   size_t n = kept != NULL && kept->size < node->size ? kept->size : node->size;
   if (kept == NULL) n = 0;
