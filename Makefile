@@ -1,7 +1,7 @@
 # StrataKV: everything is built from here, into build/.  `make help` lists
 # the targets.
 #
-#   build/            the extension, the daemon, the library
+#   build/            the extension, the daemon, the tool, the library
 #   build/test/       the same sources with -DSKV_TEST, and the C tests
 #   build/asan/       the test build under AddressSanitizer and UBSan
 #   build/tsan/       the test build under ThreadSanitizer
@@ -54,6 +54,7 @@ ENGINE := $(sort $(wildcard engine/*/*.c))
 EXT := $(sort $(wildcard ext/sqlite/*.c))
 JSON := $(sort $(wildcard ext/json/*.c))
 HTTPD := $(sort $(wildcard ext/httpd/*.c)) $(JSON)
+TOOL := $(sort $(wildcard ext/tool/*.c)) $(JSON)
 C_TESTS := $(sort $(wildcard test/c/*_test.c))
 # The rest of test/c: linked into the test build's extension.
 C_HELPERS := $(filter-out $(C_TESTS),$(sort $(wildcard test/c/*.c)))
@@ -141,7 +142,12 @@ $(1)/stratakvd: $(HTTPD:%.c=$(1)/obj/%.o) $(1)/libstratakv.a
 	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
 	  -lmicrohttpd -ljansson
 
--include $$(patsubst %.c,$(1)/obj/%.d,$(ENGINE) $(EXT) $(HTTPD) \
+$(1)/stratakv-tool: $(TOOL:%.c=$(1)/obj/%.o) $(1)/libstratakv.a
+	$$(SAY) '  ld $$@'
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
+	  -ljansson
+
+-include $$(patsubst %.c,$(1)/obj/%.d,$(ENGINE) $(EXT) $(HTTPD) $(TOOL) \
   $(C_TESTS) $(C_HELPERS) $(FUZZ) $(FUZZ_COMMON) $(FUZZ_TOOLS))
 
 # Fuzz targets link what they need of the extension and the daemon.
@@ -194,7 +200,7 @@ $(1)/fuzz_seeds: $(1)/obj/test/fuzz/fuzz_seeds.o $(1)/libstratakv.a
 
 .SECONDARY: $(C_TESTS:%.c=$(1)/obj/%.o)
 .PHONY: all-$(1)
-all-$(1): $(1)/stratakv.so $(1)/stratakvd \
+all-$(1): $(1)/stratakv.so $(1)/stratakvd $(1)/stratakv-tool \
   $(C_TESTS:test/c/%.c=$(1)/c/%) $(FUZZ:test/fuzz/%.c=$(1)/fuzz/%)
 endef
 
@@ -244,8 +250,8 @@ FORCE:
 
 .PHONY: all release run serve test asan tsan soak test-mutants lint format clean install help
 all: release all-build/test
-release: build/stratakv.so build/stratakvd build/libstratakv.a \
-  build/libstratakv.so
+release: build/stratakv.so build/stratakvd build/stratakv-tool \
+  build/libstratakv.a build/libstratakv.so
 
 INPUT ?= /var/lib/dpkg/status
 run: release | deps
@@ -369,7 +375,8 @@ bench-pause: build/bench/pause
 install: release
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(LIBDIR)' \
 	  '$(DESTDIR)$(PREFIX)/include'
-	install -m 755 build/stratakvd '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 build/stratakvd build/stratakv-tool \
+	  '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 build/stratakv.so build/libstratakv.so \
 	  build/libstratakv.a '$(DESTDIR)$(LIBDIR)'
 	install -m 644 include/stratakv.h '$(DESTDIR)$(PREFIX)/include'
@@ -378,7 +385,8 @@ clean:
 	rm -rf build
 
 help:
-	@echo 'make             the extension, the daemon, the library, the test build'
+	@echo 'make             the extension, the daemon, stratakv-tool, the library,'
+	@echo '                 the test build'
 	@echo 'make deps        install the packages that are missing (Debian, as root)'
 	@echo 'make run         the main job on real data; INPUT=file, dpkg status format'
 	@echo 'make serve       the daemon; STORE=directory ARGS="--listen 127.0.0.1:8080"'

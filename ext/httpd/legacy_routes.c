@@ -224,7 +224,14 @@ static void legacy_delete(skvd_request *request) {
 static void legacy_compact_done(void *request) { skvd_request_resume(request); }
 
 static void legacy_compact_submit(skvd_request *request) {
-  skvd_jobs_compact(request->app->jobs, request->state);
+  skvd_waiter *waiter = request->state;
+  uint64_t id;
+  skvd_problem problem = skvd_jobs_begin(request->app->jobs, SKVD_COMPACT,
+                                         SKVD_JOB_JOIN, NULL, waiter, &id);
+  if (problem == SKVD_NO_PROBLEM) return;
+  waiter->is_finished = true;
+  waiter->code = problem == SKVD_STOPPING ? STRATAKV_INTERRUPT : STRATAKV_NOMEM;
+  skvd_request_resume(request);
 }
 
 static void legacy_compact_finish(skvd_request *request) {

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,6 +109,16 @@ static int main_open_addresses(main_daemon *d) {
   return 0;
 }
 
+static int main_check_backup_dir(const main_daemon *d) {
+  const char *dir = d->options.backup_dir;
+  struct stat info;
+  char why[700];
+  if (dir == NULL || (stat(dir, &info) == 0 && S_ISDIR(info.st_mode))) return 0;
+  snprintf(why, sizeof why, "--backup-dir: there is no directory \"%.500s\"",
+           dir);
+  return main_fail(MAIN_USAGE, why);
+}
+
 /* A store without any table is a new one: it gets table kv. */
 static int main_create_table(stratakv_store *store, stratakv_error *error) {
   stratakv_table_info info;
@@ -144,7 +155,7 @@ static int main_start_threads(main_daemon *d) {
   app->options = &d->options;
   app->bodies.limit = d->options.body_memory;
   app->commits = skvd_commit_queue_start(app->store);
-  app->jobs = skvd_jobs_start(app->store);
+  app->jobs = skvd_jobs_start(app->store, app->options->backup_dir);
   if (app->commits != NULL && app->jobs != NULL) {
     app->clock = skvd_clock_start(main_tick, app);
   }
@@ -168,6 +179,7 @@ static int main_start_servers(main_daemon *d) {
 
 static int main_start(main_daemon *d) {
   int code = main_parse_addresses(d);
+  if (code == 0) code = main_check_backup_dir(d);
   if (code == 0) code = main_open_addresses(d);
   if (code == 0) code = main_open_store(d);
   if (code == 0) code = main_start_threads(d);

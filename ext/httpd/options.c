@@ -16,6 +16,7 @@ typedef enum option_kind {
   OPTION_NUMBER, /* decimal, min..max */
   OPTION_SIZE,   /* bytes, with K, M or G; min..max */
   OPTION_SYNC,   /* full, normal, off */
+  OPTION_PATH,   /* a directory */
   OPTION_STRING  /* repeatable */
 } option_kind;
 
@@ -46,6 +47,8 @@ static const option_row option_rows[] = {
      "memory of the engine, 4M to 64G (default 32M)"},
     {"busy-timeout", OPTION_NUMBER, AT(busy_timeout_ms), 0, 600000, "MS",
      "wait for other writers (default 5000)"},
+    {"backup-dir", OPTION_PATH, AT(backup_dir), 0, 0, "D",
+     "the directory that POST /v1/admin/backup writes in\n(default none)"},
     {"max-body", OPTION_SIZE, AT(max_body), 1, GIB, "N",
      "largest value (default 16M)"},
     {"body-memory", OPTION_SIZE, AT(body_memory), 1, 1024 * GIB, "N",
@@ -175,6 +178,14 @@ static bool option_set_sync(const char *text, int *out, char *message,
   return false;
 }
 
+static bool option_set_path(const option_row *row, const char *text,
+                            const char **out, char *message, size_t size) {
+  *out = text;
+  if (text[0] != 0) return true;
+  snprintf(message, size, "option --%s needs a directory", row->name);
+  return false;
+}
+
 static bool option_add_string(const option_row *row, const char *text,
                               skvd_strings *out, char *message, size_t size) {
   if (out->count == SKVD_MAX_STRINGS) {
@@ -192,6 +203,7 @@ static bool option_set(const option_row *row, const char *text,
   switch (row->kind) {
   case OPTION_FLAG: *(bool *)member = true; return true;
   case OPTION_SYNC: return option_set_sync(text, member, message, size);
+  case OPTION_PATH: return option_set_path(row, text, member, message, size);
   case OPTION_STRING:
     return option_add_string(row, text, member, message, size);
   default: return option_set_number(row, text, member, message, size);

@@ -27,6 +27,7 @@ typedef struct skvd_options {
   skvd_strings listen;        /* addresses; never empty */
   skvd_strings allow_hosts;   /* further names for Host */
   skvd_strings allow_origins; /* origins that are let in */
+  const char *backup_dir;     /* where backups go, or NULL */
   bool is_insecure;           /* non-loopback addresses are fine */
   bool no_legacy;             /* the original routes are off */
   bool log_keys;              /* targets go to the log */

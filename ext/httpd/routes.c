@@ -25,6 +25,9 @@ const skvd_route *skvd_routes_find(const skvd_target *target, bool has_legacy) {
   if (route == NULL) {
     route = route_search(skvd_state_routes, skvd_state_route_count, target);
   }
+  if (route == NULL) {
+    route = route_search(skvd_admin_routes, skvd_admin_route_count, target);
+  }
   if (route == NULL && has_legacy) {
     route = route_search(skvd_legacy_routes, skvd_legacy_route_count, target);
   }

@@ -1,8 +1,8 @@
 /*
  * Routes: which function answers which method and path.
  *
- * Each family has a table in a file of its own (kv_routes.c, legacy_routes.c,
- * state_routes.c); routes.c searches them.
+ * Each family has a table in a file of its own (kv_routes.c, admin_routes.c,
+ * legacy_routes.c, state_routes.c); routes.c searches them.
  */
 #ifndef SKVD_ROUTES_H
 #define SKVD_ROUTES_H
@@ -41,6 +41,8 @@ typedef struct skvd_route {
 
 extern const skvd_route skvd_kv_routes[];
 extern const size_t skvd_kv_route_count;
+extern const skvd_route skvd_admin_routes[];
+extern const size_t skvd_admin_route_count;
 extern const skvd_route skvd_legacy_routes[];
 extern const size_t skvd_legacy_route_count;
 extern const skvd_route skvd_state_routes[];

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ext/sqlite/maintenance.h"
 #include "ext/sqlite/plan.h"
 
 SQLITE_EXTENSION_INIT3
@@ -193,6 +194,31 @@ static int run_optimize(skv_sql_vtab *vtab, sqlite3_value *key,
   return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
 }
 
+static int run_integrity_check(skv_sql_vtab *vtab, sqlite3_value *key,
+                               sqlite3_value *value) {
+  stratakv_error err = {0, ""};
+  int rc = skv_sql_check(vtab, NULL, NULL, &err);
+  (void)key;
+  (void)value;
+  return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
+}
+
+static int run_backup(skv_sql_vtab *vtab, sqlite3_value *key,
+                      sqlite3_value *value) {
+  stratakv_error err = {0, ""};
+  const char *dir;
+  int rc;
+  (void)key;
+  if (sqlite3_value_type(value) != SQLITE_TEXT) {
+    return skv_sql_vtab_fail(vtab, SQLITE_ERROR,
+                             "stratakv: backup needs value = a directory");
+  }
+  dir = (const char *)sqlite3_value_text(value);
+  if (dir == NULL) return SQLITE_NOMEM;
+  rc = skv_sql_backup(vtab, dir, SKV_SQL_BY_STATEMENT, &err, NULL);
+  return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
+}
+
 static int run_config(skv_sql_vtab *vtab, sqlite3_value *key,
                       sqlite3_value *value) {
   char message[300];
@@ -246,6 +272,17 @@ static const command_row commands[] = {
      0,
      0,
      run_optimize},
+    {{"integrity-check", "", 0,
+      "reads all of the store; fails with the first damage"},
+     0,
+     0,
+     run_integrity_check},
+    {{"backup", "value = directory", 0,
+      "copies the store to a directory beneath the database file's, or a "
+      "granted root"},
+     0,
+     1,
+     run_backup},
     {{"config", "key = option, value", 0,
       "sets sync or busy_timeout for this connection"},
      1,
@@ -297,7 +334,8 @@ int skv_sql_command_run(skv_sql_vtab *vtab, sqlite3_value **argv) {
       command_has(argv[2 + SKV_SQL_COLUMN_VERSION])) {
     return skv_sql_vtab_fail(
         vtab, SQLITE_ERROR, "stratakv: command \"%s\" takes %s", row->doc.name,
-        row->takes_key ? row->doc.arguments : "no arguments");
+        row->takes_key || row->takes_value ? row->doc.arguments
+                                           : "no arguments");
   }
   return row->run(vtab, key, value);
 }

@@ -121,6 +121,13 @@ int skv_sql_conn_is_granted(const skv_sql_conn *conn, const char *path) {
   return 0;
 }
 
+const char *skv_sql_conn_root(const skv_sql_conn *conn, const char *path) {
+  for (conn_grant *grant = conn->grants; grant != NULL; grant = grant->next) {
+    if (grant->is_root && grant_covers(grant, path)) return grant->path;
+  }
+  return NULL;
+}
+
 int skv_sql_conn_grant(skv_sql_conn *conn, const char *path, int is_root) {
   size_t size = strlen(path) + 1;
   conn_grant *grant;

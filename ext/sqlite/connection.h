@@ -40,6 +40,8 @@ skv_sql_vtab **skv_sql_conn_tables(skv_sql_conn *conn);
  * at or below it (is_root). SQLITE_OK or SQLITE_NOMEM. */
 int skv_sql_conn_grant(skv_sql_conn *conn, const char *path, int is_root);
 int skv_sql_conn_is_granted(const skv_sql_conn *conn, const char *path);
+/* The granted root at or above this canonical path, or NULL. */
+const char *skv_sql_conn_root(const skv_sql_conn *conn, const char *path);
 
 /* The in-memory store that schema.table shows, or NULL; no reference. */
 skv_sql_context *skv_sql_conn_memory(const skv_sql_conn *conn,

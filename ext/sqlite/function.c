@@ -1,6 +1,7 @@
 /*
- * The scalar functions. stratakv_allow_root is DIRECTONLY: a schema from a
- * hostile file must not grant itself anything.
+ * The scalar functions. stratakv_allow_root and stratakv_backup are DIRECTONLY:
+ * a schema from a hostile file must not grant itself anything, or write
+ * anywhere.
  */
 #include "ext/sqlite/function.h"
 
@@ -8,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "ext/sqlite/maintenance.h"
 #include "ext/sqlite/trust.h"
 #include "stratakv.h"
 
@@ -62,6 +64,42 @@ static void function_allow_root(sqlite3_context *ctx, int argc,
     sqlite3_result_error(ctx, message != NULL ? message : "no memory", -1);
     sqlite3_result_error_code(ctx, rc);
     sqlite3_free(message);
+  }
+}
+
+/* ---- stratakv_backup --------------------------------------------------- */
+
+/* Fail with code and message (from sqlite3_mprintf); no message is the core's
+ * own words. */
+static void function_fail(sqlite3_context *ctx, int code, char *message) {
+  if (message != NULL) sqlite3_result_error(ctx, message, -1);
+  sqlite3_result_error_code(ctx, code);
+  sqlite3_free(message);
+}
+
+/* The copy's LSN. */
+static void function_backup(sqlite3_context *ctx, int argc,
+                            sqlite3_value **argv) {
+  const char *name = (const char *)sqlite3_value_text(argv[0]);
+  const char *dir = (const char *)sqlite3_value_text(argv[1]);
+  stratakv_error err = {0, ""};
+  char *message = NULL;
+  uint64_t lsn = 0;
+  skv_sql_vtab *vtab;
+  int rc;
+  (void)argc;
+  vtab = skv_sql_vtab_find(sqlite3_user_data(ctx), name != NULL ? name : "",
+                           &rc, &message);
+  if (vtab == NULL) {
+    function_fail(ctx, rc, message);
+    return;
+  }
+  rc =
+      skv_sql_backup(vtab, dir != NULL ? dir : "", SKV_SQL_BY_USER, &err, &lsn);
+  if (rc == STRATAKV_OK) {
+    sqlite3_result_int64(ctx, (sqlite3_int64)lsn);
+  } else {
+    function_fail(ctx, skv_sql_code(rc), skv_sql_engine_message(rc, &err));
   }
 }
 
@@ -159,6 +197,7 @@ static const function_row functions[] = {
      function_version},
     {"stratakv_debug", 0, SQLITE_INNOCUOUS, function_debug},
     {"stratakv_allow_root", 1, SQLITE_DIRECTONLY, function_allow_root},
+    {"stratakv_backup", 2, SQLITE_DIRECTONLY, function_backup},
     {"stratakv_prefix_end", 1, SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
      function_prefix_end},
 };

@@ -1,6 +1,6 @@
 /*
  * SQL functions: stratakv_version, stratakv_debug, stratakv_allow_root,
- * stratakv_prefix_end.
+ * stratakv_backup, stratakv_prefix_end.
  */
 #ifndef SKV_SQL_FUNCTION_H
 #define SKV_SQL_FUNCTION_H

@@ -9,6 +9,7 @@
 
 #include "ext/sqlite/args.h"
 #include "ext/sqlite/command.h"
+#include "ext/sqlite/maintenance.h"
 #include "ext/sqlite/vtab.h"
 
 SQLITE_EXTENSION_INIT3
@@ -123,6 +124,10 @@ static void grid_real(grid *g, double real) {
   cell->real = real;
 }
 
+static void grid_null(grid *g) {
+  if (g->rc == SQLITE_OK) grid_cell_next(g);
+}
+
 static void grid_fail(grid *g, int rc, char *message) {
   if (g->rc != SQLITE_OK) {
     sqlite3_free(message);
@@ -194,6 +199,31 @@ static void fill_stats(grid *g, skv_sql_conn *conn, sqlite3_value **argv) {
   }
 }
 
+static int verify_row(void *arg, const stratakv_finding *finding) {
+  grid *g = arg;
+  grid_new_row(g);
+  grid_text(g, finding->file);
+  if (finding->offset <= INT64_MAX) {
+    grid_integer(g, (sqlite3_int64)finding->offset);
+  } else {
+    grid_null(g); /* the file as a whole */
+  }
+  grid_text(g, finding->severity == STRATAKV_NOTE ? "note" : "damage");
+  grid_text(g, finding->message);
+  return g->rc != SQLITE_OK;
+}
+
+/* Damage is the result, and no failure. */
+static void fill_verify(grid *g, skv_sql_conn *conn, sqlite3_value **argv) {
+  stratakv_error err = {0, ""};
+  skv_sql_vtab *vtab = fill_find_table(g, conn, argv[0]);
+  int rc;
+  if (vtab == NULL) return;
+  rc = skv_sql_check(vtab, verify_row, g, &err);
+  if (rc == STRATAKV_OK || (rc == STRATAKV_CORRUPT && g->count > 0)) return;
+  grid_fail(g, skv_sql_code(rc), skv_sql_engine_message(rc, &err));
+}
+
 /* A limit of stratakv_estimate; NULL is open. */
 static const void *estimate_limit(grid *g, const skv_sql_vtab *vtab,
                                   sqlite3_value *value, skv_sql_key *key) {
@@ -244,6 +274,10 @@ static const tablefunc_row tablefuncs[] = {
      "CREATE TABLE x(entries INTEGER, bytes INTEGER, tab HIDDEN, lo HIDDEN,"
      " hi HIDDEN)",
      2, 3, 1, fill_estimate},
+    {"stratakv_verify",
+     "CREATE TABLE x(file TEXT, offset INTEGER, severity TEXT, message TEXT,"
+     " tab HIDDEN)",
+     4, 1, 1, fill_verify},
     {"stratakv_options",
      "CREATE TABLE x(name TEXT, accepts TEXT, initial TEXT, scope TEXT,"
      " help TEXT)",

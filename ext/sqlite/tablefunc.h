@@ -1,6 +1,7 @@
 /*
- * Table-valued functions: stratakv_stats(tab), stratakv_estimate(tab, lo, hi),
- * stratakv_options, stratakv_commands. Eponymous-only and DIRECTONLY.
+ * Table-valued functions: stratakv_stats(tab), stratakv_verify(tab),
+ * stratakv_estimate(tab, lo, hi), stratakv_options, stratakv_commands.
+ * Eponymous-only and DIRECTONLY.
  */
 #ifndef SKV_SQL_TABLEFUNC_H
 #define SKV_SQL_TABLEFUNC_H

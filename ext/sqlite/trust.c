@@ -1,7 +1,7 @@
 /*
- * Deciding base, owner and grant for an open: see trust.h. The only system
- * call here is realpath(), which asks whether a requested path lies in a
- * granted root; what was opened is compared once more after the open, so a
+ * Deciding base, owner and grant for an open, and the place of a backup: see
+ * trust.h. The only system call here is realpath(), which asks whether a
+ * requested path lies in a granted root; what was opened is compared once more after the open, so a
  * path that changes in between gains nothing.
  */
 #include "ext/sqlite/trust.h"
@@ -165,6 +165,105 @@ int skv_sql_trust_open(skv_sql_conn *conn, const char *schema,
   options.base = place.base;
   return is_create ? trust_create(conn, &place, &options, err, out)
                    : trust_reopen(conn, &place, &options, err, out);
+}
+
+/* ---- Where a backup goes ----------------------------------------------- */
+
+static int trust_no_dir(const char *dir, stratakv_error *err) {
+  return trust_fail(
+      err, STRATAKV_CANTOPEN,
+      "\"%s\" cannot be made: name a directory in one that exists", dir);
+}
+
+/* The canonical form of an absolute path whose last component may be missing;
+ * 0 if there is none. */
+static int trust_canonical_new(const char *dir, char *canonical) {
+  char above[SKV_SQL_MAX_PATH];
+  const char *name;
+  size_t len = strlen(dir);
+  int n;
+  while (len > 1 && dir[len - 1] == '/') len--;
+  n = snprintf(above, sizeof above, "%.*s", (int)len, dir);
+  if (n <= 1 || (size_t)n >= sizeof above) return 0;
+  name = strrchr(above, '/') + 1;
+  if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) return 0;
+  above[name - above - 1] = 0;
+  if (realpath(above[0] != 0 ? above : "/", canonical) == NULL) return 0;
+  len = strlen(canonical);
+  n = snprintf(canonical + len, PATH_MAX - len, "%s%s",
+               canonical[len - 1] == '/' ? "" : "/", name);
+  return n > 0 && (size_t)n < PATH_MAX - len;
+}
+
+/* Make the place `path`, beneath `base` by the engine's own walk; the path is
+ * known to begin with the base. */
+static int trust_beneath(const char *base, const char *path,
+                         skv_sql_place *out) {
+  size_t len = strcmp(base, "/") == 0 ? 0 : strlen(base);
+  if (strncmp(base, path, len) != 0 || path[len] != '/') return 0;
+  out->has_base = 1;
+  snprintf(out->base, sizeof out->base, "%s", base);
+  snprintf(out->path, sizeof out->path, "%s", path + len + 1);
+  return 1;
+}
+
+/* An absolute path that a statement names. */
+static int trust_place_absolute(skv_sql_conn *conn, const char *base,
+                                const char *dir, stratakv_error *err,
+                                skv_sql_place *out) {
+  char canonical[PATH_MAX];
+  char canonical_base[PATH_MAX];
+  const char *root;
+  if (!trust_canonical_new(dir, canonical)) return trust_no_dir(dir, err);
+  root = skv_sql_conn_root(conn, canonical);
+  if (root != NULL && trust_beneath(root, canonical, out)) return STRATAKV_OK;
+  if (root != NULL) { /* the root itself */
+    snprintf(out->path, sizeof out->path, "%s", canonical);
+    return STRATAKV_OK;
+  }
+  if (realpath(base, canonical_base) != NULL &&
+      trust_beneath(canonical_base, canonical, out)) {
+    return STRATAKV_OK;
+  }
+  return trust_fail(err, STRATAKV_AUTH,
+                    "\"%s\" is not beneath \"%s\"; SELECT "
+                    "stratakv_allow_root, or stratakv_backup",
+                    dir, base);
+}
+
+/* A relative path: beneath the base, or for a user from it. */
+static int trust_place_relative(const char *base, const char *dir,
+                                int is_any_path, stratakv_error *err,
+                                skv_sql_place *out) {
+  int n;
+  out->has_base = !is_any_path;
+  snprintf(out->base, sizeof out->base, "%s", base);
+  n = is_any_path ? snprintf(out->path, sizeof out->path, "%s/%s", base, dir)
+                  : snprintf(out->path, sizeof out->path, "%s", dir);
+  if (n > 0 && (size_t)n < sizeof out->path) return STRATAKV_OK;
+  return trust_no_dir(dir, err);
+}
+
+int skv_sql_trust_place(skv_sql_conn *conn, const char *schema,
+                        const skv_sql_args *args, const char *dir,
+                        int is_any_path, stratakv_error *err,
+                        skv_sql_place *out) {
+  trust_place place;
+  int rc;
+  memset(out, 0, sizeof *out);
+  rc = trust_locate(conn, schema, args, err, &place);
+  if (rc != SQLITE_OK) return rc;
+  if (dir[0] == 0 || strlen(dir) >= sizeof out->path) {
+    return trust_no_dir(dir, err);
+  }
+  if (dir[0] != '/') {
+    return trust_place_relative(place.base, dir, is_any_path, err, out);
+  }
+  if (!is_any_path) {
+    return trust_place_absolute(conn, place.base, dir, err, out);
+  }
+  snprintf(out->path, sizeof out->path, "%s", dir);
+  return STRATAKV_OK;
 }
 
 int skv_sql_trust_allow_root(skv_sql_conn *conn, const char *root,

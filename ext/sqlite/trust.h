@@ -31,6 +31,27 @@ int skv_sql_trust_open(skv_sql_conn *conn, const char *schema,
                        const skv_sql_args *args, int is_create,
                        stratakv_error *err, stratakv_store **out);
 
+/* Where a directory is to be made: as the engine takes it. */
+typedef struct skv_sql_place {
+  int has_base;                /* `path` must stay beneath `base` */
+  char base[SKV_SQL_MAX_PATH]; /* a directory */
+  char path[SKV_SQL_MAX_PATH];
+} skv_sql_place;
+
+/*
+ * Where a backup of the store of a table in `schema` goes. A relative `dir` is
+ * meant from the base of the table's path. Unless is_any_path, it must lie
+ * beneath that base or at or beneath a granted root: a trigger or a view of a
+ * hostile file must not write anywhere else.
+ *
+ * AUTH      it lies elsewhere
+ * CANTOPEN  there is no directory above it, or it has no name
+ */
+int skv_sql_trust_place(skv_sql_conn *conn, const char *schema,
+                        const skv_sql_args *args, const char *dir,
+                        int is_any_path, stratakv_error *err,
+                        skv_sql_place *out);
+
 /* Does the table have no path, and no database file to stand beside? */
 int skv_sql_trust_needs_path(skv_sql_conn *conn, const char *schema,
                              const skv_sql_args *args);

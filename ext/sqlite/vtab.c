@@ -584,14 +584,23 @@ static int vtab_rollback_to(sqlite3_vtab *pVtab, int n) {
   return rc == STRATAKV_OK ? rc : skv_sql_vtab_engine_fail(vtab, rc, &err);
 }
 
+/* What is prepared within a running statement shares its interrupt, and asks
+ * the connection's progress handler; so any SQLite can tell. */
+static int vtab_ask_interrupted(sqlite3 *db) {
+  sqlite3_stmt *stmt = NULL;
+  int rc = sqlite3_prepare_v2(db, "SELECT 1", -1, &stmt, NULL);
+  if (rc == SQLITE_OK) rc = sqlite3_step(stmt);
+  sqlite3_finalize(stmt);
+  return rc == SQLITE_INTERRUPT || rc == SQLITE_NOMEM;
+}
+
 int skv_sql_is_interrupted(void *db) {
 #if SQLITE_VERSION_NUMBER >= 3041000
   if (sqlite3_libversion_number() >= 3041000) {
     return sqlite3_is_interrupted(db);
   }
 #endif
-  (void)db;
-  return 0;
+  return vtab_ask_interrupted(db);
 }
 
 const sqlite3_module skv_sql_module = {

@@ -77,8 +77,8 @@ void skv_sql_cursor_free(skv_sql_cursor *cursor); /* NULL is allowed */
 int skv_sql_update(sqlite3_vtab *pVtab, int argc, sqlite3_value **argv,
                    sqlite3_int64 *pRowid);
 
-/* Has the connection been interrupted? 0 where SQLite cannot tell (< 3.41).
- * Has the form of stratakv_range.poll. */
+/* Has the running statement been interrupted? Has the form of
+ * stratakv_range.poll. */
 int skv_sql_is_interrupted(void *db);
 
 #endif /* SKV_SQL_VTAB_H */
