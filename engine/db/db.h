@@ -340,6 +340,9 @@ uint64_t skv_disk_slice(skv_db *db); /* for skv_job.slice_bytes */
 int skv_ingest_encode(skv_db *db, const skv_products *products,
                       skv_buf *payload, skv_err *err);
 bool skv_ingest_check(skv_slice payload); /* whether it decodes */
+/* Its segments, and the number of the first; free products->list. */
+int skv_ingest_read(skv_slice payload, skv_err *err, uint64_t *first,
+                    skv_products *products);
 /* Publish an INGEST record's segments and rotate; idempotent. */
 int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
                       skv_err *err);

@@ -89,6 +89,11 @@ static int ingest_decode(skv_slice payload, skv_err *err, uint64_t *first,
   return SKV_ERROR(err, STRATAKV_CORRUPT, "INGEST record does not decode");
 }
 
+int skv_ingest_read(skv_slice payload, skv_err *err, uint64_t *first,
+                    skv_products *products) {
+  return ingest_decode(payload, err, first, products);
+}
+
 bool skv_ingest_check(skv_slice payload) {
   skv_products products = {0};
   uint64_t first;

@@ -1,0 +1,322 @@
+/*
+ * Salvage: what verifies in a segment or a log, block by block, record by
+ * record. See salvage.h.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "engine/db/salvage.h"
+#include "engine/seg/seg_scan.h"
+#include "engine/wal/batch.h"
+
+#define SALVAGE_LSN_MOST (UINT64_C(1) << 62) /* more was never written */
+
+static int salvage_add(skv_salvage *s, const skv_entry *entry, skv_err *err) {
+  uint32_t table = (uint32_t)entry->key.data[0] << 8 | entry->key.data[1];
+  s->tables[table / 8] |= (uint8_t)(1u << (table % 8));
+  return skv_sorter_add(&s->sorter, entry, err);
+}
+
+static bool salvage_is_sane(const skv_entry *entry) {
+  return entry->key.size >= SKV_TABLE_PREFIX &&
+         entry->key.size <= SKV_TABLE_PREFIX + STRATAKV_MAX_KEY &&
+         entry->value.size <= STRATAKV_MAX_VALUE &&
+         (entry->key.data[0] | entry->key.data[1]) != 0 &&
+         entry->lsn < SALVAGE_LSN_MOST;
+}
+
+/* ---- Segments ------------------------------------------------------------ */
+
+typedef struct seg_source {
+  skv_salvage *s;
+  const char *name;
+  uint64_t ingest_lsn; /* 0: an ordinary one */
+  bool lsn_known;      /* whether that is certain */
+  bool doubted;        /* said so already */
+  skv_slice trim;
+  skv_scan scan;
+  skv_buf key;
+} seg_source;
+
+/* A damaged block: which keys may be lost. */
+static int seg_lost(seg_source *source, const skv_scan_block *b, skv_err *err) {
+  char text[900], low[360] = "the first", high[360];
+  if (!source->scan.has_index) {
+    snprintf(text, sizeof text, "%s, up to offset %" PRIu64, b->what, b->end);
+    return skv_salvage_damage(source->s, source->name, b->offset, err, text);
+  }
+  if (b->number > 0) {
+    skv_scan_separator(&source->scan, b->number - 1, &source->key);
+    skv_key_text(skv_buf_bytes(&source->key), low, sizeof low);
+  }
+  skv_scan_separator(&source->scan, b->number, &source->key);
+  skv_key_text(skv_buf_bytes(&source->key), high, sizeof high);
+  if (source->key.rc != STRATAKV_OK) return skv_error_nomem(err);
+  snprintf(text, sizeof text, "%s; lost: entries behind %s up to %s", b->what,
+           low, high);
+  return skv_salvage_damage(source->s, source->name, b->offset, err, text);
+}
+
+static int seg_take(seg_source *source, skv_entry *entry, uint64_t at,
+                    skv_err *err) {
+  if (source->ingest_lsn != 0) entry->lsn = source->ingest_lsn;
+  if (entry->lsn == 0 && !source->lsn_known && !source->doubted) {
+    source->doubted = true;
+    int rc = skv_salvage_damage(source->s, source->name, at, err,
+                                "the commit of these entries is lost: they "
+                                "count as older than all others");
+    if (rc != STRATAKV_OK) return rc;
+  }
+  if (skv_compare(entry->key, source->trim) < 0) return STRATAKV_OK;
+  if (!salvage_is_sane(entry))
+    return skv_salvage_damage(source->s, source->name, at, err,
+                              "an entry that cannot be");
+  return salvage_add(source->s, entry, err);
+}
+
+static int seg_take_block(seg_source *source, const skv_scan_block *b,
+                          skv_err *err) {
+  int rc = STRATAKV_OK;
+  if (b->what) return seg_lost(source, b, err);
+  for (uint32_t slot = 0; rc == STRATAKV_OK && slot < b->block.n; slot++) {
+    skv_entry entry;
+    if (!skv_scan_entry(&b->block, slot, &source->key, &entry))
+      return skv_salvage_damage(source->s, source->name, b->offset, err,
+                                "malformed entry");
+    if (source->key.rc != STRATAKV_OK) return skv_error_nomem(err);
+    rc = seg_take(source, &entry, b->offset, err);
+  }
+  return rc;
+}
+
+static int seg_take_all(seg_source *source, skv_err *err) {
+  bool more = true;
+  int rc = STRATAKV_OK;
+  for (int i = 0; rc == STRATAKV_OK && i < SKV_SCAN_PARTS; i++)
+    if (source->scan.parts[i].what[0] != 0)
+      rc = skv_salvage_damage(source->s, source->name,
+                              source->scan.parts[i].offset, err,
+                              source->scan.parts[i].what);
+  if (rc == STRATAKV_OK && !source->scan.has_uid)
+    rc = skv_salvage_damage(source->s, source->name, UINT64_MAX, err,
+                            "without its footer nothing in this segment "
+                            "verifies: all of it is lost");
+  while (rc == STRATAKV_OK && more) {
+    skv_scan_block block;
+    rc = skv_scan_next(&source->scan, err, &block, &more);
+    if (rc == STRATAKV_OK && more) rc = seg_take_block(source, &block, err);
+    if (rc == STRATAKV_OK && more)
+      rc = skv_watcher_step(&source->s->watcher, block.end - block.offset, err);
+  }
+  return rc;
+}
+
+int skv_salvage_seg(skv_salvage *s, const char *name, uint64_t ingest_lsn,
+                    bool lsn_known, skv_slice trim, skv_err *err) {
+  seg_source source = {.s = s,
+                       .name = name,
+                       .ingest_lsn = ingest_lsn,
+                       .lsn_known = lsn_known,
+                       .trim = trim};
+  skv_err why = {0};
+  skv_in *in = NULL;
+  int rc = skv_in_open_name(s->from, name, false, &why, &in);
+  if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  if (rc == STRATAKV_NOTFOUND) return rc;
+  if (rc != STRATAKV_OK)
+    return skv_salvage_damage(s, name, UINT64_MAX, err, why.message);
+  rc = skv_scan_open(in, err, &source.scan);
+  if (rc == STRATAKV_OK) {
+    rc = seg_take_all(&source, err);
+    skv_scan_close(&source.scan);
+  }
+  skv_in_close(in);
+  skv_buf_clear(&source.key);
+  return rc;
+}
+
+/* ---- Logs ---------------------------------------------------------------- */
+
+typedef struct log_source {
+  skv_salvage *s;
+  char name[SKV_NAME_SIZE];
+  const uint8_t *bytes;
+  uint64_t limit;
+  skv_wal_header header;
+  skv_wal_place place;
+  bool ingests_only;
+  bool has_end; /* the manifest says where it ends */
+} log_source;
+
+static int log_batch(log_source *source, const skv_wal_record *r,
+                     skv_err *err) {
+  const uint8_t *p = r->payload.data, *end = p + r->payload.size;
+  int rc = STRATAKV_OK;
+  uint64_t count;
+  if (!skv_batch_check(r->payload, &count))
+    return skv_salvage_damage(source->s, source->name, r->offset, err,
+                              "malformed batch");
+  while (rc == STRATAKV_OK && p < end) {
+    skv_entry entry = {.lsn = skv_wal_lsn(source->header.start, r->offset)};
+    p = skv_entry_get(p, end, &entry, NULL);
+    rc = salvage_is_sane(&entry)
+             ? salvage_add(source->s, &entry, err)
+             : skv_salvage_damage(source->s, source->name, r->offset, err,
+                                  "an entry that cannot be");
+  }
+  return rc;
+}
+
+/* Whether the record behind this one aborts it. */
+static bool log_is_aborted(const log_source *source, const skv_wal_record *r) {
+  skv_wal_place place = source->place;
+  skv_wal_record next;
+  return skv_wal_read(source->bytes, source->limit, true, &place, &next) &&
+         next.type == SKV_RECORD_ABORT &&
+         skv_get64(next.payload.data) ==
+             skv_wal_lsn(source->header.start, r->offset);
+}
+
+static bool salvage_names(const skv_salvage *s, uint64_t number) {
+  size_t count;
+  if (!s->version) return false;
+  skv_segref *const *segs = skv_version_segs(s->version, &count);
+  for (size_t i = 0; i < count; i++)
+    if (segs[i]->number == number) return true;
+  return false;
+}
+
+/* An INGEST: what the manifest does not name yet is read from under its number
+ * or its temporary name. */
+static int log_ingest(log_source *source, const skv_wal_record *r,
+                      skv_err *err) {
+  skv_salvage *s = source->s;
+  skv_products products = {0};
+  uint64_t first, lsn = skv_wal_lsn(source->header.start, r->offset);
+  int rc = skv_ingest_read(r->payload, NULL, &first, &products);
+  if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  if (rc != STRATAKV_OK) {
+    skv_free(products.list);
+    return skv_salvage_damage(s, source->name, r->offset, err,
+                              "INGEST does not decode");
+  }
+  skv_salvage_ingest ingest = {first, products.count, lsn};
+  if (source->ingests_only) skv_buf_append(&s->ingests, &ingest, sizeof ingest);
+  for (size_t i = 0; rc == STRATAKV_OK && !source->ingests_only &&
+                     !salvage_names(s, first + i) && i < products.count;
+       i++) {
+    skv_name name = {.kind = SKV_NAME_SEG, .number = first + i};
+    char text[SKV_NAME_SIZE];
+    skv_name_format(&products.list[i].tmp, text);
+    rc = skv_salvage_seg(s, text, lsn, true, skv_slice_of(NULL, 0), err);
+    skv_name_format(&name, text);
+    if (rc == STRATAKV_NOTFOUND)
+      rc = skv_salvage_seg(s, text, lsn, true, skv_slice_of(NULL, 0), err);
+    if (rc == STRATAKV_NOTFOUND)
+      rc = skv_salvage_damage(s, text, UINT64_MAX, err,
+                              "a segment of a large transaction is missing");
+  }
+  skv_free(products.list);
+  if (s->ingests.rc != STRATAKV_OK) return skv_error_nomem(err);
+  return rc;
+}
+
+static int log_take(log_source *source, const skv_wal_record *r, skv_err *err) {
+  bool has_batch =
+      r->type == SKV_RECORD_COMMIT || r->type == SKV_RECORD_PREPARE;
+  if (r->type != SKV_RECORD_COMMIT && log_is_aborted(source, r))
+    return STRATAKV_OK;
+  if (r->type == SKV_RECORD_INGEST) return log_ingest(source, r, err);
+  if (!has_batch || source->ingests_only) return STRATAKV_OK;
+  return log_batch(source, r, err);
+}
+
+/* No record here: the end, or damage with something behind it. */
+static int log_gap(log_source *source, bool *more, skv_err *err) {
+  char text[160];
+  uint64_t from = source->place.offset;
+  *more = skv_wal_resume(source->bytes, source->limit, &source->place);
+  if (source->ingests_only || (!*more && !source->has_end)) return STRATAKV_OK;
+  snprintf(text, sizeof text, "records are lost up to offset %" PRIu64,
+           *more ? source->place.offset : source->limit);
+  return skv_salvage_damage(source->s, source->name, from, err, text);
+}
+
+static int log_take_all(log_source *source, skv_err *err) {
+  skv_wal_record record;
+  bool more = true;
+  int rc = STRATAKV_OK;
+  while (rc == STRATAKV_OK && more && source->place.offset < source->limit) {
+    if (!skv_wal_read(source->bytes, source->limit, true, &source->place,
+                      &record)) {
+      rc = log_gap(source, &more, err);
+      continue;
+    }
+    rc = log_take(source, &record, err);
+    if (record.type == SKV_RECORD_SEAL) break;
+    if (rc == STRATAKV_OK && !source->ingests_only)
+      rc = skv_watcher_step(&source->s->watcher, record.end - record.offset,
+                            err);
+  }
+  return rc;
+}
+
+/* The header, or what the manifest knows of it. */
+static int log_header(log_source *source, const skv_wal_info *info,
+                      uint64_t size, skv_err *err) {
+  skv_err why = {0};
+  int rc = skv_wal_header_decode(source->bytes, size, source->name, &why,
+                                 &source->header);
+  source->limit = size;
+  if (rc != STRATAKV_OK && !source->ingests_only)
+    rc = skv_salvage_damage(source->s, source->name, 0, err, why.message);
+  else if (rc == STRATAKV_OK)
+    info = info && source->header.start == info->start ? info : NULL;
+  if (rc != STRATAKV_OK) return rc;
+  bool damaged = source->header.start == 0 && source->header.number == 0;
+  if (damaged && info) {
+    memcpy(source->header.store_id, source->s->store_id, 16);
+    source->header.number = info->number;
+    source->header.start = info->start;
+  } else if (damaged) {
+    source->limit = 0; /* its checksums cannot be made */
+    return rc;
+  }
+  source->has_end = info && info->end != 0;
+  if (source->has_end &&
+      info->end - source->header.start <= size - SKV_WAL_HEADER)
+    source->limit = skv_wal_offset(source->header.start, info->end);
+  source->place = (skv_wal_place){skv_wal_seed(&source->header), SKV_WAL_HEADER,
+                                  source->header.prev, 0};
+  if (damaged && size >= SKV_WAL_HEADER + SKV_RECORD_HEADER) /* its word */
+    source->place.prev = skv_get32(source->bytes + SKV_WAL_HEADER + 16);
+  return rc;
+}
+
+int skv_salvage_log(skv_salvage *s, uint64_t number, const skv_wal_info *info,
+                    bool ingests_only, skv_err *err) {
+  log_source source = {.s = s, .ingests_only = ingests_only};
+  skv_name name = {.kind = SKV_NAME_WAL, .number = number};
+  skv_err why = {0};
+  skv_in *in = NULL;
+  skv_name_format(&name, source.name);
+  int rc = skv_in_open_name(s->from, source.name, true, &why, &in);
+  if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  if (rc != STRATAKV_OK)
+    return ingests_only ? STRATAKV_OK
+                        : skv_salvage_damage(s, source.name, UINT64_MAX, err,
+                                             why.message);
+  source.bytes = skv_in_map(in);
+  if (skv_in_size(in) > 0)
+    rc = log_header(&source, info, skv_in_size(in), err);
+  else if (!ingests_only)
+    rc = skv_salvage_damage(s, source.name, 0, err, "empty");
+  if (ingests_only && rc != STRATAKV_NOMEM && source.header.start == 0) {
+    rc = STRATAKV_OK; /* the next pass says so */
+    source.limit = 0;
+  }
+  if (rc == STRATAKV_OK && source.limit > SKV_WAL_HEADER)
+    rc = log_take_all(&source, err);
+  skv_in_close(in);
+  return rc;
+}

@@ -1,0 +1,265 @@
+/*
+ * stratakv_salvage.
+ *
+ *   1  whole stores: the same contents, no finding, the old store untouched;
+ *      with a sorter that has room for little, too
+ *   2  one byte changed in every file, at many places: what the damage did not
+ *      touch is kept, with its value, and something is reported
+ *   3  files gone: CURRENT, the manifest, a log, a segment, all but segments
+ *   4  what is refused; it can be stopped
+ */
+#include <stdlib.h>
+
+#include "engine/db/salvage.h"
+#include "test/c/db_fixture.h"
+#include "test/c/harness.h"
+
+#define ROWS 500
+#define TABLES 2
+
+typedef struct world {
+  skv_env *env;
+  uint32_t rows[TABLES][ROWS];
+  uint32_t last; /* greatest value ever written */
+} world;
+
+static void world_fill(world *w, uint64_t seed, uint32_t steps) {
+  skv_prng rng = {seed};
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  options.compression = (int)(seed % 3);
+  memset(w, 0, sizeof *w);
+  w->env = skv_env_mem_new();
+  if (!OK(skv_open_in(w->env, FIXTURE_PATH, &options, &fixture_err, &store)))
+    exit(1);
+  for (int t = 0; t < TABLES; t++) {
+    stratakv_table_info info;
+    OK(stratakv_table(store, t ? "two" : "one", t + 1, 1, &fixture_err, &info));
+  }
+  for (uint32_t i = 0; i < steps; i++) {
+    uint32_t t = (uint32_t)skv_prng_below(&rng, TABLES);
+    uint32_t row = (uint32_t)skv_prng_below(&rng, ROWS);
+    uint32_t v = skv_prng_below(&rng, 5) == 0 ? 0 : ++w->last;
+    OK(fixture_put(store, t + 1, row, v, NULL));
+    w->rows[t][row] = v;
+    if (i % 300 == 299) OK(stratakv_flush(store, &fixture_err));
+    if (i % 1000 == 700) OK(stratakv_compact(store, NULL, NULL, &fixture_err));
+    if (i == steps / 2) {
+      stratakv_txn *txn = NULL;
+      OK(stratakv_begin(store, &fixture_err, &txn));
+      for (uint32_t r = 0; r < 400; r++) {
+        v = r % 9 == 0 ? 0 : ++w->last;
+        OK(fixture_txn_put(txn, 1, r, v));
+        w->rows[0][r] = v;
+      }
+      OK(stratakv_commit(txn, &fixture_err, NULL));
+    }
+  }
+  OK(stratakv_close(store, &fixture_err));
+}
+
+/* Rows of /new that are not the world's; -1: it is no sound store. */
+static int differences(const world *w, skv_env *env) {
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  uint32_t rows[ROWS];
+  int count = 0;
+  options.create = 0;
+  if (!OK(skv_open_in(env, "/new", &options, &fixture_err, &store))) return -1;
+  OK(stratakv_check(store, NULL, &fixture_err));
+  for (uint32_t t = 0; t < TABLES; t++) {
+    if (stratakv_get(store, NULL, t + 1, "x", 1, NULL, NULL) ==
+        STRATAKV_ERROR) {
+      memset(rows, 0, sizeof rows); /* that table is gone */
+    } else {
+      OK(fixture_scan(store, t + 1, rows, ROWS));
+    }
+    for (uint32_t i = 0; i < ROWS; i++) {
+      count += rows[i] != w->rows[t][i];
+      CHECK(rows[i] <= w->last);
+    }
+  }
+  OK(fixture_put(store, 1, 3, 9, NULL));
+  OK(stratakv_close(store, &fixture_err));
+  return count;
+}
+
+static bool images_equal(const fixture_image *a, const fixture_image *b) {
+  bool equal = a->count == b->count;
+  for (size_t i = 0; equal && i < a->count; i++) {
+    const fixture_file *file = &a->files[i];
+    const fixture_file *other =
+        fixture_find((fixture_image *)(uintptr_t)b, file->name);
+    equal = other && other->size == file->size &&
+            memcmp(other->bytes, file->bytes, file->size) == 0;
+  }
+  return equal;
+}
+
+/* Salvage an image in a world of its own. */
+static int salvage_image(const world *w, const fixture_image *image,
+                         stratakv_salvaged *out) {
+  skv_env *env = fixture_world(image);
+  int count = -1;
+  int rc = skv_salvage_in(env, FIXTURE_PATH, "/new", NULL, &fixture_err, out);
+  if (OK(rc)) count = differences(w, env);
+  fixture_image after = fixture_take(env);
+  CHECK(images_equal(image, &after));
+  fixture_clear(&after);
+  skv_env_mem_free(env);
+  return count;
+}
+
+/* ---- 1: whole ------------------------------------------------------------ */
+
+static void test_whole(uint64_t seed) {
+  world w;
+  stratakv_salvaged out;
+  world_fill(&w, seed, 1 + (uint32_t)(seed * 37 % 2000));
+  fixture_image image = fixture_take(w.env);
+  CHECK(salvage_image(&w, &image, &out) == 0);
+  CHECK(out.findings == 0 && out.tables == TABLES);
+  uint64_t live = 0;
+  for (int t = 0; t < TABLES; t++)
+    for (int i = 0; i < ROWS; i++) live += w.rows[t][i] != 0;
+  CHECK(out.entries == live);
+  setenv("SKV_TEST_SORT_BYTES", "2000", 1);
+  CHECK(salvage_image(&w, &image, &out) == 0);
+  CHECK(out.findings == 0 && out.entries == live);
+  unsetenv("SKV_TEST_SORT_BYTES");
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+/* ---- 2: one byte --------------------------------------------------------- */
+
+static uint64_t damaged_stores;
+
+static void test_damage(uint64_t seed) {
+  world w;
+  skv_prng rng = {seed * 77};
+  stratakv_salvaged out;
+  world_fill(&w, seed, 900);
+  fixture_image image = fixture_take(w.env);
+  for (size_t i = 0; i < image.count && check_failures == 0; i++) {
+    fixture_file *file = &image.files[i];
+    skv_name name = skv_name_parse(file->name);
+    if (name.kind == SKV_NAME_TMP || file->size == 0) continue;
+    if (name.kind == SKV_NAME_FIXED && strcmp(file->name, "CURRENT") != 0)
+      continue;
+    for (int n = 0; n < 25 && check_failures == 0; n++) {
+      uint64_t most = name.kind == SKV_NAME_WAL ? 3000 : file->size;
+      uint64_t at = skv_prng_below(&rng, most < file->size ? most : file->size);
+      uint8_t mask = (uint8_t)(1 + skv_prng_below(&rng, 255));
+      if (name.kind == SKV_NAME_SEG && n < 2) at = file->size - 1 - 60u * n;
+      file->bytes[at] ^= mask;
+      int lost = salvage_image(&w, &image, &out);
+      file->bytes[at] ^= mask;
+      damaged_stores++;
+      if (strcmp(file->name, "CURRENT") == 0) CHECK(lost == 0);
+      if (lost > 0) CHECK(out.findings > 0);
+      /* A block, or a record. */
+      if (name.kind == SKV_NAME_SEG) CHECK(lost <= 40 && out.findings > 0);
+      if (name.kind == SKV_NAME_WAL) CHECK(lost <= 1 || at < SKV_WAL_HEADER);
+      if (check_failures)
+        printf("%s at %" PRIu64 " of %zu: %d lost, %" PRIu64 " findings\n",
+               file->name, at, file->size, lost, out.findings);
+    }
+  }
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+/* ---- 3: files gone ------------------------------------------------------- */
+
+static fixture_image without(const fixture_image *image, int kind,
+                             const char *name) {
+  fixture_image copy = {0};
+  for (size_t i = 0; i < image->count; i++) {
+    const fixture_file *f = &image->files[i];
+    if (strcmp(f->name, name) == 0) continue;
+    if (kind != 0 && skv_name_parse(f->name).kind == kind) continue;
+    fixture_add(&copy, f->name, f->bytes, f->size);
+  }
+  return copy;
+}
+
+static void test_gone(void) {
+  world w;
+  stratakv_salvaged out;
+  world_fill(&w, 12, 950); /* the last 50 in the log */
+  fixture_image image = fixture_take(w.env);
+  fixture_image less = without(&image, 0, "CURRENT");
+  CHECK(salvage_image(&w, &less, &out) == 0 && out.findings == 1);
+  fixture_clear(&less);
+  /* Names are lost, deleted entries may be back, nothing else is wrong. */
+  less = without(&image, SKV_NAME_MANIFEST, "CURRENT");
+  int count = salvage_image(&w, &less, &out);
+  CHECK(count >= 0 && count < 150 && out.findings >= 3 && out.tables == TABLES);
+  fixture_clear(&less);
+  less = without(&image, SKV_NAME_SEG, "");
+  CHECK(salvage_image(&w, &less, &out) > 0 && out.findings > 0);
+  fixture_clear(&less);
+  less = without(&image, SKV_NAME_WAL, "");
+  CHECK(salvage_image(&w, &less, &out) > 0 && out.findings > 0);
+  fixture_clear(&less);
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+/* ---- 4: refused, stopped ------------------------------------------------- */
+
+static int count_down(void *arg, double done) {
+  int *left = arg;
+  CHECK(done >= 0 && done <= 1);
+  return --*left == 0;
+}
+
+static int salvage(const world *w, const char *from, const char *to,
+                   const stratakv_watch *watch) {
+  return skv_salvage_in(w->env, from, to, watch, &fixture_err, NULL);
+}
+
+static void test_refused(void) {
+  world w;
+  world_fill(&w, 4, 1500);
+  skv_dir *dir = NULL;
+  FAILS(STRATAKV_CANTOPEN, salvage(&w, "/nothing", "/new", NULL));
+  OK(w.env->dir_open(w.env, NULL, "/empty", SKV_DIR_CREATE, &fixture_err,
+                     &dir));
+  w.env->dir_close(dir);
+  FAILS(STRATAKV_CANTOPEN, salvage(&w, "/empty", "/new", NULL));
+  FAILS(STRATAKV_CANTOPEN, salvage(&w, FIXTURE_PATH, FIXTURE_PATH, NULL));
+  FAILS(STRATAKV_CANTOPEN, salvage(&w, FIXTURE_PATH, "/store/new", NULL));
+  FAILS(STRATAKV_ERROR, salvage(&w, "", "/new", NULL));
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  OK(skv_open_in(w.env, FIXTURE_PATH, &options, &fixture_err, &store));
+  FAILS(STRATAKV_BUSY, salvage(&w, FIXTURE_PATH, "/new", NULL));
+  OK(stratakv_close(store, &fixture_err));
+  int rc = STRATAKV_INTERRUPT, rounds = 0;
+  for (int n = 1; rc == STRATAKV_INTERRUPT; n++) {
+    int left = n;
+    stratakv_watch watch = {.progress = count_down, .arg = &left};
+    rc = salvage(&w, FIXTURE_PATH, "/new", &watch);
+    rounds += rc == STRATAKV_INTERRUPT;
+  }
+  CHECK(rc == STRATAKV_OK && rounds > 0);
+  CHECK(differences(&w, w.env) == 0);
+  FAILS(STRATAKV_CANTOPEN, salvage(&w, FIXTURE_PATH, "/new", NULL));
+  skv_env_mem_free(w.env);
+}
+
+int main(int argc, char **argv) {
+  harness_begin(argc, argv);
+  for (uint64_t n; harness_next(12, &n);) {
+    test_whole(n);
+    if (n % 3 == 1) test_damage(n);
+  }
+  if (harness.only == 0) {
+    test_gone();
+    test_refused();
+    harness_count("salvaged-damaged-stores", damaged_stores);
+  }
+  return check_end();
+}
