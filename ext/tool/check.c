@@ -1,5 +1,5 @@
 /*
- * Subcommands on a whole store: check, backup, salvage.
+ * Subcommands on a whole store: check, backup.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -36,6 +36,11 @@ static const skvt_command commands[] = {
      skvt_run_load},
     {"stat", "STORE", 1, 1, "json ", "print the store's figures", "",
      skvt_run_stat},
+    {"inspect", "FILE", 1, 1, "entries ",
+     "describe one file of a store, record by record",
+     "For people: the form of the lines may change. The store may be in use.\n"
+     "Exit code 1 if the file is damaged.\n",
+     skvt_run_inspect},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -79,6 +84,8 @@ static const option_row option_rows[] = {
     {"quiet", OPTION_FLAG, AT(is_quiet), NULL, "",
      "print nothing but errors; the exit code tells"},
     {"json", OPTION_FLAG, AT(is_json), NULL, "", "as GET /v1/stats answers"},
+    {"entries", OPTION_FLAG, AT(has_entries), NULL, "",
+     "a line for each entry too"},
 };
 
 #define OPTION_COUNT (sizeof option_rows / sizeof option_rows[0])

@@ -54,3 +54,18 @@ int skvt_run_stat(const skvt_options *options) {
   stratakv_close(store, NULL);
   return rc == STRATAKV_OK ? SKVT_OK : skvt_fail_store(rc, &error);
 }
+
+/* ---- inspect ------------------------------------------------------------- */
+
+static int inspect_line(void *arg, const char *line) {
+  (void)arg;
+  skvt_out_line("%s", line);
+  return skvt_poll(NULL);
+}
+
+int skvt_run_inspect(const skvt_options *options) {
+  stratakv_error error = {0, ""};
+  int rc = stratakv_inspect(options->words[0], options->has_entries,
+                            inspect_line, NULL, &error);
+  return rc == STRATAKV_OK ? SKVT_OK : skvt_fail_store(rc, &error);
+}
