@@ -113,7 +113,11 @@ static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
   }
   skv_plan_clear(&plan);
   skv_state_unref(state);
-  if (*did) rc = skv_gc(db, err);
+  if (*did) {
+    rc = skv_gc(db, err);
+    skv_state_bury(db); /* else what it deleted takes space until the worker,
+                           which may wait for this compaction, comes by */
+  }
   return rc;
 }
 

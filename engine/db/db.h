@@ -37,7 +37,7 @@
 #define SKV_KEEP_NS 50000000u    /* a kept WRITE lapses after this idle time */
 #define SKV_YIELD_NS 10000000u   /* P14 */
 #define SKV_GRACE_NS 2000000000u /* a forgotten prepare is undone after this */
-#define SKV_DISK_RESERVE (2 * SKV_SEGMENT_BYTES) /* at most; see disk.c */
+#define SKV_DISK_RESERVE (8 * SKV_SEGMENT_BYTES) /* at most; see disk.c */
 #define SKV_HEAD_ROLL (1u << 20) /* bytes of a manifest; db->head_roll */
 
 typedef struct skv_db skv_db;

@@ -6,10 +6,10 @@
  *   the reserve and what a flush of the unflushed logs may take; deletes,
  *   rollback, flush, compaction and gc go on below that.
  *
- * SIZE  Two segments, or an eighth of the file system: a compaction gives
- *   nothing back before it has consumed a segment, and has written as much by
- *   then. On a small file system segments are smaller, a quarter of the
- *   reserve.
+ * SIZE  Eight segments, or an eighth of the file system: a compaction gives a
+ *   segment back when it has consumed it, and until then has written as much;
+ *   it reads one of each run at a time. On a small file system segments are
+ *   smaller, a sixteenth of the reserve.
  *
  * WHEN  Free space is asked for when a log ends, when a transaction spills and
  *   when a slice of a compaction begins, not at each commit: until its log is
@@ -62,8 +62,9 @@ uint64_t skv_disk_spare(skv_db *db) {
 
 uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted) {
   uint64_t reserve = disk_reserve(db);
-  if (reserve == SKV_DISK_RESERVE || wanted < reserve / 4) return wanted;
-  return reserve / 4;
+  bool is_small = reserve < SKV_DISK_RESERVE;
+  uint64_t most = reserve / 16 > DISK_LOG_LEAST ? reserve / 16 : DISK_LOG_LEAST;
+  return is_small && wanted > most ? most : wanted;
 }
 
 int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
