@@ -1,5 +1,5 @@
 /*
- * Subcommands on a whole store: check, backup.
+ * Subcommands on a whole store: check, backup, salvage.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,6 +7,8 @@
 #include "ext/tool/output.h"
 #include "ext/tool/tool.h"
 #include "ext/tool/watch.h"
+
+static const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
 
 /* ---- check --------------------------------------------------------------- */
 
@@ -61,4 +63,26 @@ int skvt_run_backup(const skvt_options *options) {
                   lsn);
   }
   return SKVT_OK;
+}
+
+/* ---- salvage ------------------------------------------------------------- */
+
+int skvt_run_salvage(const skvt_options *options) {
+  stratakv_error error = {0, ""};
+  stratakv_salvaged kept = {0, 0, 0};
+  skvt_watch watch;
+  int rc;
+  skvt_watch_begin(&watch, "salvage", options->is_quiet);
+  rc = stratakv_salvage(options->words[0], options->words[1], &watch.store,
+                        &error, &kept);
+  skvt_watch_end(&watch);
+  if (rc == STRATAKV_INTERRUPT) return SKVT_FAILED;
+  if (rc != STRATAKV_OK) return skvt_fail(SKVT_FAILED, "%s", error.message);
+  if (!options->is_quiet) {
+    skvt_out_line("kept %" PRIu64 " entr%s in %" PRIu64 " table%s; %" PRIu64
+                  " finding%s of damage",
+                  kept.entries, kept.entries == 1 ? "y" : "ies", kept.tables,
+                  plural(kept.tables), kept.findings, plural(kept.findings));
+  }
+  return kept.findings > 0 ? SKVT_DAMAGE : SKVT_OK;
 }

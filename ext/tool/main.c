@@ -1,5 +1,5 @@
 /*
- * stratakv-tool: check, backup, dump, load, stat, inspect.
+ * stratakv-tool: check, backup, salvage, dump, load, stat, inspect.
  *
  * SIGNALS  SIGINT, SIGTERM and SIGHUP set a word that long work looks at, so
  *   that the store is closed and what was half made is removed; then the tool

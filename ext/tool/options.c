@@ -17,6 +17,12 @@ static const skvt_command commands[] = {
      "DIR must be absent or empty. Segments are hard links if DIR is on the\n"
      "same file system. The copy is a store of its own.\n",
      skvt_run_backup},
+    {"salvage", "DAMAGED DIR", 2, 2, "quiet ",
+     "make a new store of what is whole in a damaged one",
+     "DAMAGED is only read, and must be open nowhere. DIR must be absent or\n"
+     "empty. Prints what was lost or is doubtful, then what was kept. Exit\n"
+     "code 1 if the new store was made and something was lost.\n",
+     skvt_run_salvage},
     {"dump", "STORE", 1, 1, "table format ",
      "write all entries, from one snapshot, to standard output",
      "sql     a script that makes ordinary tables, or fills stratakv tables\n"

@@ -42,6 +42,7 @@ int skvt_poll(void *unused);
 /* The subcommands; each returns an exit code. */
 int skvt_run_check(const skvt_options *options);
 int skvt_run_backup(const skvt_options *options);
+int skvt_run_salvage(const skvt_options *options);
 int skvt_run_dump(const skvt_options *options);
 int skvt_run_load(const skvt_options *options);
 int skvt_run_stat(const skvt_options *options);
