@@ -70,7 +70,7 @@ TIDY := $(sort $(wildcard include/*.h engine/*/*.[ch] ext/*/*.[ch] \
 BUILD_PACKAGES := gcc libc6-dev binutils libxxhash-dev liblz4-dev libzstd-dev \
   libmicrohttpd-dev libjansson-dev libsqlite3-dev
 RUN_PACKAGES := sqlite3 tcl libsqlite3-tcl curl procps
-TEST_PACKAGES := strace clang-format
+TEST_PACKAGES := strace clang-format spin
 CLANG_PACKAGES := clang libclang-rt-14-dev
 BENCH_PACKAGES := librocksdb-dev liblmdb-dev
 
@@ -322,6 +322,10 @@ fuzz-seeds: build/test/fuzz_seeds
 test-%: all | deps
 	@$(TCLSH) test/run.tcl -build build/test -match '$**' -seed '$(SEED)' \
 	  -jobs '$(JOBS)' -perm '$(PERM)'
+
+# More processes and deaths than in make test.
+test-model: all | deps
+	@SKV_MODEL=full $(TCLSH) test/run.tcl -build build/test -match model
 
 lint: all
 	@status=0; for f in $(sort $(wildcard test/lint/*.tcl)); do \

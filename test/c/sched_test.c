@@ -657,7 +657,7 @@ static bool schedule_parse(const char *text, schedule *s) {
   return *text == '\0';
 }
 
-#define MOST_IN_CI 500 /* schedules of one scenario, about */
+#define MOST_IN_CI 500  /* schedules of one scenario, about */
 #define RANDOM_IN_CI 40 /* batches of 50 */
 
 int main(int argc, char **argv) {
