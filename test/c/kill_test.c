@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -651,6 +652,7 @@ static void book_map(int fd) {
 
 /* worker BOOK NUMBER SEED STEPS HOW POINT N AFTER */
 static int worker_main(char **argv) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   book_map(atoi(argv[2]));
   worker w = {.number = (uint32_t)atoi(argv[3]),
               .rng = {strtoull(argv[4], NULL, 10)},
