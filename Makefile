@@ -6,8 +6,9 @@
 #   build/asan/       the test build under AddressSanitizer and UBSan
 #   build/tsan/       the test build under ThreadSanitizer
 #   build/fuzz/       the test build with libFuzzer (clang), made by `make fuzz`
+#   build/gcov/       the test build that counts branches
 #
-# Each of the five is called a flavour, and has its objects in obj/.
+# Each of them is called a flavour, and has its objects in obj/.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -218,6 +219,8 @@ $(eval $(call flavour,build,))
 $(eval $(call test_flavour,build/test,))
 $(eval $(call test_flavour,build/asan,$(ASAN_FLAGS)))
 $(eval $(call test_flavour,build/tsan,$(TSAN_FLAGS)))
+# Branches as they are written; asserts are not ours to reach.
+$(eval $(call test_flavour,build/gcov,--coverage -O0 -DNDEBUG))
 
 FUZZ_FLAGS := -DSKV_TEST $(SANITIZE) \
   -fsanitize=fuzzer-no-link,address,undefined
@@ -248,7 +251,7 @@ FORCE:
 
 # ---- Targets -------------------------------------------------------------------
 
-.PHONY: all release run serve test asan tsan soak test-mutants lint format clean install help
+.PHONY: all release run serve test asan tsan soak test-mutants coverage lint format clean install help
 all: release all-build/test
 release: build/stratakv.so build/stratakvd build/stratakv-tool \
   build/libstratakv.a build/libstratakv.so
@@ -327,6 +330,11 @@ test-%: all | deps
 test-model: all | deps
 	@SKV_MODEL=full $(TCLSH) test/run.tcl -build build/test -match model
 
+# Branches of the files that every byte of a store passes, against the list of
+# those that nothing reaches (test/coverage.tsv). MATCH= runs fewer tests.
+coverage: all-build/gcov
+	@$(TCLSH) test/coverage.tcl '$(MATCH)'
+
 lint: all
 	@status=0; for f in $(sort $(wildcard test/lint/*.tcl)); do \
 	  CC="$(CC)" $(TCLSH) $$f || status=1; done; exit $$status
@@ -401,6 +409,7 @@ help:
 	@echo 'make soak        all of it for T=85m, from a new seed'
 	@echo 'make test-mutants  planted bugs, each of which must be caught (hours)'
 	@echo 'make fuzz        libFuzzer; T=60 seconds each, TARGET=wal for one'
+	@echo 'make coverage    branches of the files that must have all of them'
 	@echo 'make lint        layers, symbols, headers, files, format; prints the figures'
 	@echo 'make format      clang-format'
 	@echo 'make bench       beside RocksDB, LMDB and SQLite; bench-deps installs them'

@@ -223,7 +223,12 @@ static inline void gen_value(diff_gen *g, diff_text *t) {
   case 3:
   case 4:
   case 5: text_put(t, "%u", below(g, 12)); break;
-  case 6: text_put(t, "%s", PICK(g, int_extremes)); break;
+  case 6:
+    if (chance(g, 2))
+      text_put(t, "'%u'", below(g, 12));
+    else
+      text_put(t, "%s", PICK(g, int_extremes));
+    break;
   case 7: text_put(t, "%u.25", below(g, 1000)); break;
   case 8: text_put(t, "%s", chance(g, 2) ? "1e300" : "-9e999"); break;
   case 9:
@@ -352,7 +357,11 @@ static inline void term_subquery(diff_gen *g, diff_text *t, const char *key) {
   unsigned n = below(g, 12);
   gen_literal a;
   gen_operand(g, a);
-  if (chance(g, 2)) {
+  if (!g->is_safe && chance(g, 2)) {
+    /* 5 and '5' are two values, and one text key */
+    text_put(t, "%s IN (SELECT value FROM %s WHERE value>=%u)", key,
+             gen_tables[below(g, 2)], n);
+  } else if (chance(g, 2)) {
     text_put(t, "EXISTS(SELECT 1 FROM %s z WHERE z.key%s%s AND z.key<%s)",
              table, op, key, a);
   } else if (g->style == STYLE_EXPAND) {
