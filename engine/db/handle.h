@@ -65,5 +65,8 @@ int skv_registry_close(skv_db *db, skv_err *err);
 /* AUTH if there is one and it is damaged. */
 int skv_owners_check(skv_db *db, skv_err *err);
 int skv_owners_apply(skv_db *db, const stratakv_options *options, skv_err *err);
+/* The part of it that refuses: before anything in the directory is changed. */
+int skv_owners_require(skv_store *store, const stratakv_options *options,
+                       skv_err *err);
 
 #endif

@@ -31,15 +31,16 @@ static void owners_encode(const char *path, skv_buf *line) {
 
 /* The name of an owner: relative to the store's parent directory when it lies
  * beneath that, so that both can be moved together. */
-static int owners_name(skv_db *db, const char *owner, skv_err *err,
+static int owners_name(skv_store *store, const char *owner, skv_err *err,
                        skv_buf *line) {
   char canonical[4096];
-  const char *store = skv_store_info(db->store)->path;
-  int rc = db->env->canonical(db->env, owner, err, canonical);
+  const char *dir = skv_store_info(store)->path;
+  int rc = skv_store_env(store)->canonical(skv_store_env(store), owner, err,
+                                           canonical);
   if (rc != STRATAKV_OK) return rc;
-  const char *slash = strrchr(store, '/');
-  size_t parent = slash ? (size_t)(slash - store) : 0;
-  if (strncmp(canonical, store, parent) == 0 && canonical[parent] == '/') {
+  const char *slash = strrchr(dir, '/');
+  size_t parent = slash ? (size_t)(slash - dir) : 0;
+  if (strncmp(canonical, dir, parent) == 0 && canonical[parent] == '/') {
     skv_buf_append(line, "../", 3);
     owners_encode(canonical + parent + 1, line);
   } else {
@@ -49,11 +50,10 @@ static int owners_name(skv_db *db, const char *owner, skv_err *err,
 }
 
 /* The lines of OWNERS, empty if there is none; AUTH if it is damaged. */
-static int owners_read(skv_db *db, skv_err *err, skv_buf *lines) {
+static int owners_read(skv_store *store, skv_err *err, skv_buf *lines) {
   skv_buf bytes = {0};
   size_t head = strlen(OWNERS_HEAD);
-  int rc =
-      skv_store_read_file(db->store, OWNERS_NAME, OWNERS_LIMIT, err, &bytes);
+  int rc = skv_store_read_file(store, OWNERS_NAME, OWNERS_LIMIT, err, &bytes);
   if (rc == STRATAKV_NOTFOUND) return STRATAKV_OK;
   if (rc != STRATAKV_OK && rc != STRATAKV_CORRUPT) return rc;
   char want[18];
@@ -72,13 +72,13 @@ static int owners_read(skv_db *db, skv_err *err, skv_buf *lines) {
     return SKV_ERROR(err, STRATAKV_AUTH,
                      "OWNERS in \"%s\" is damaged; DROP and CREATE the table "
                      "(entries stay)",
-                     skv_store_info(db->store)->path);
+                     skv_store_info(store)->path);
   return lines->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
 }
 
 int skv_owners_check(skv_db *db, skv_err *err) {
   skv_buf lines = {0};
-  int rc = owners_read(db, err, &lines);
+  int rc = owners_read(db->store, err, &lines);
   skv_buf_clear(&lines);
   return rc;
 }
@@ -101,12 +101,12 @@ static int owners_hex(int c) {
 }
 
 /* Whether the file that a line names still exists. */
-static bool owners_exists(skv_db *db, const uint8_t *line, size_t n) {
+static bool owners_exists(skv_store *store, const uint8_t *line, size_t n) {
   char path[8192], canonical[4096];
   size_t at = 0;
   if (n > 3 && memcmp(line, "../", 3) == 0)
-    at = (size_t)snprintf(path, sizeof path, "%s/",
-                          skv_store_info(db->store)->path);
+    at =
+        (size_t)snprintf(path, sizeof path, "%s/", skv_store_info(store)->path);
   for (size_t i = 0; i < n && line[i] != '\n' && at < sizeof path - 1; i++) {
     int c = line[i];
     if (c == '%' && i + 2 < n) {
@@ -116,7 +116,8 @@ static bool owners_exists(skv_db *db, const uint8_t *line, size_t n) {
     path[at++] = (char)c;
   }
   path[at] = 0;
-  return db->env->canonical(db->env, path, NULL, canonical) == STRATAKV_OK;
+  return skv_store_env(store)->canonical(skv_store_env(store), path, NULL,
+                                         canonical) == STRATAKV_OK;
 }
 
 /* Write OWNERS: the lines whose file exists, and one more. */
@@ -127,7 +128,7 @@ static int owners_write(skv_db *db, const skv_buf *lines, const skv_buf *line,
   while (p && p < end) {
     const uint8_t *next = memchr(p, '\n', (size_t)(end - p));
     size_t n = next ? (size_t)(next - p) + 1 : (size_t)(end - p);
-    if (owners_exists(db, p, n)) skv_buf_append(&body, p, n);
+    if (owners_exists(db->store, p, n)) skv_buf_append(&body, p, n);
     p += n;
   }
   skv_buf_append(&body, line->data, line->size);
@@ -155,7 +156,7 @@ static int owners_add(skv_db *db, const skv_buf *line, skv_err *err) {
   skv_buf lines = {0};
   int rc = skv_head_lock(db, err); /* one writer of OWNERS at a time */
   if (rc != STRATAKV_OK) return rc;
-  rc = owners_read(db, err, &lines);
+  rc = owners_read(db->store, err, &lines);
   if (rc == STRATAKV_AUTH) { /* damaged: whoever executes CREATE starts anew */
     skv_buf_clear(&lines);
     rc = STRATAKV_OK;
@@ -168,11 +169,11 @@ static int owners_add(skv_db *db, const skv_buf *line, skv_err *err) {
 }
 
 /* Listed, and the directory is ours alone to write. */
-static int owners_require(skv_db *db, const char *owner, const skv_buf *line,
-                          skv_err *err) {
-  const skv_dir_info *info = skv_store_info(db->store);
+static int owners_require(skv_store *store, const char *owner,
+                          const skv_buf *line, skv_err *err) {
+  const skv_dir_info *info = skv_store_info(store);
   skv_buf lines = {0};
-  int rc = owners_read(db, err, &lines);
+  int rc = owners_read(store, err, &lines);
   bool listed = rc == STRATAKV_OK && owners_find(&lines, line) != NULL;
   skv_buf_clear(&lines);
   if (rc != STRATAKV_OK) return rc;
@@ -189,16 +190,27 @@ static int owners_require(skv_db *db, const char *owner, const skv_buf *line,
   return STRATAKV_OK;
 }
 
+int skv_owners_require(skv_store *store, const stratakv_options *options,
+                       skv_err *err) {
+  skv_buf line = {0};
+  if (!options->owner || options->owner_mode != STRATAKV_OWNER_REQUIRE)
+    return STRATAKV_OK;
+  int rc = owners_name(store, options->owner, err, &line);
+  if (rc == STRATAKV_OK) rc = owners_require(store, options->owner, &line, err);
+  skv_buf_clear(&line);
+  return rc;
+}
+
 int skv_owners_apply(skv_db *db, const stratakv_options *options,
                      skv_err *err) {
   if (!options->owner || options->owner_mode == STRATAKV_OWNER_NONE)
     return STRATAKV_OK;
   skv_buf line = {0};
-  int rc = owners_name(db, options->owner, err, &line);
+  int rc = owners_name(db->store, options->owner, err, &line);
   if (rc == STRATAKV_OK)
     rc = options->owner_mode == STRATAKV_OWNER_ADD
              ? owners_add(db, &line, err)
-             : owners_require(db, options->owner, &line, err);
+             : owners_require(db->store, options->owner, &line, err);
   skv_buf_clear(&line);
   return rc;
 }

@@ -174,6 +174,7 @@ static int registry_open_locked(skv_env *env, bool env_owned, const char *path,
     return STRATAKV_OK;
   }
   rc = db_inspect(store, options->create != 0, err);
+  if (rc == STRATAKV_OK) rc = skv_owners_require(store, options, err);
   if (rc != STRATAKV_OK) {
     skv_store_close(store);
     return rc;
