@@ -36,22 +36,33 @@ static recover_page recover_read_page(skv_db *db) {
   page.fenced = skv_load(&shared->fence) != 0 || skv_load(&shared->rescue) != 0;
   page.durable = skv_load(&shared->durable);
   page.head = skv_load(&shared->head);
-  page.known = !page.fenced && skv_load(&shared->magic) == SKV_SHARED_MAGIC &&
+  uint64_t magic = skv_load(&shared->magic);
+  page.known = !page.fenced &&
+               (magic == SKV_SHARED_MAGIC || magic == SKV_SHARED_RECOVERING) &&
                page.durable <= skv_load(&shared->tail);
   return page;
 }
 
 /* Begin the page: no magic until the state is complete. That there was a fence
- * must not be forgotten, wherever this is interrupted. */
-static void recover_clear_page(skv_db *db, bool fenced) {
+ * must not be forgotten, wherever this is interrupted; nor what was durable and
+ * published, or damage that is refused now would be taken for the end of the
+ * log, or of the manifest, by the next one who opens. */
+static void recover_clear_page(skv_db *db, const recover_page *page) {
   skv_shared *shared = db->shared;
   uint8_t boot[16];
   db->env->boot_id(db->env, boot);
-  skv_store_word(&shared->rescue, fenced);
-  skv_store_word(&shared->magic, 0);
+  skv_store_word(&shared->rescue, page->fenced);
+  skv_store_word(&shared->magic, page->known ? SKV_SHARED_RECOVERING : 0);
   skv_store_word(&shared->fence, 0);
-  memset((uint8_t *)shared + offsetof(skv_shared, tail), 0,
-         sizeof *shared - offsetof(skv_shared, tail));
+  skv_store_word(&shared->visible, 0);
+  skv_store_word(&shared->retired_wal, 0);
+  if (!page->known) {
+    skv_store_word(&shared->tail, 0);
+    skv_store_word(&shared->durable, 0);
+    skv_store_word(&shared->head, 0);
+  }
+  memset((uint8_t *)shared + offsetof(skv_shared, epoch), 0,
+         sizeof *shared - offsetof(skv_shared, epoch));
   if (memcmp(shared->boot_id, boot, 16) != 0) memcpy(shared->boot_id, boot, 16);
   if (memcmp(shared->store_id, db->store_id, 16) != 0)
     memcpy(shared->store_id, db->store_id, 16);
@@ -67,7 +78,7 @@ static void recover_publish(skv_db *db, uint64_t tail, uint32_t epoch) {
   skv_store_word(&shared->tail, tail);
   skv_store_word(&shared->durable, tail);
   skv_store_word(&shared->visible, tail);
-  skv_raise(&shared->head, db->head_end.pos);
+  skv_store_word(&shared->head, db->head_end.pos);
   skv_store_word(&shared->retired_wal, db->state->version->flushed_wal);
   skv_store_word(&shared->magic, SKV_SHARED_MAGIC);
 }
@@ -130,7 +141,7 @@ int skv_db_create(skv_db *db, skv_err *err) {
 
   int rc = db->env->random(db->env, db->store_id, 16, err);
   if (rc != STRATAKV_OK) return rc;
-  recover_clear_page(db, false);
+  recover_clear_page(db, &(recover_page){0});
   rc = recover_claim(db, err);
   if (rc == STRATAKV_OK) rc = recover_new_log(db, wal, start, 0, size, err);
   SKV_POINT("create.logged");
@@ -389,14 +400,40 @@ static int recover_missing(int rc, uint64_t manifest, skv_err *err) {
                    (unsigned long long)manifest, what);
 }
 
+/* The page's word about the manifest counts after an unclean end only: that of
+ * a clean one is its last edit. */
+static int recover_read_manifest(skv_db *db, uint64_t file,
+                                 const recover_page *page, skv_err *err,
+                                 skv_version **out) {
+  skv_head_pos published = page->known ? page->head : 0;
+  int rc = skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL,
+                             published, err, &db->head_end, out);
+  if (rc == STRATAKV_OK && (*out)->clean == 0 &&
+      skv_head_file(published) > file) {
+    skv_version_unref(*out);
+    return skv_error_corrupt(err, "CURRENT", 32,
+                             "SHARED knows of a newer manifest");
+  }
+  if (rc != STRATAKV_CORRUPT || published == 0) return rc;
+  skv_err ignored;
+  skv_manifest_end end;
+  if (skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL, 0, &ignored,
+                        &end, out) != STRATAKV_OK)
+    return rc;
+  if ((*out)->clean == 0) {
+    skv_version_unref(*out);
+    return rc;
+  }
+  db->head_end = end;
+  return STRATAKV_OK;
+}
+
 static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
   uint64_t file;
   skv_version *version = NULL;
   int rc = skv_head_current(db->store, err, db->store_id, &file);
   if (rc == STRATAKV_OK)
-    rc = skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL,
-                           page->known ? page->head : 0, err, &db->head_end,
-                           &version);
+    rc = recover_read_manifest(db, file, page, err, &version);
   if (rc == STRATAKV_OK) {
     recover_search search = {db, version->next_file, err};
     rc = skv_store_list(db->store, recover_search_log, &search, err);
@@ -442,7 +479,7 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   int rc = skv_head_current(db->store, err, db->store_id, &file);
   if (rc != STRATAKV_OK) return rc;
   recover_page page = recover_read_page(db);
-  recover_clear_page(db, page.fenced);
+  recover_clear_page(db, &page);
   db->head_doubted = page.fenced;
   SKV_POINT("recover.page_cleared");
   if (!db->is_private) rc = recover_claim(db, err);

@@ -81,6 +81,10 @@ _Static_assert(sizeof(skv_shared) <= SKV_SHARED_SIZE, "shared page size");
 
 #define SKV_SHARED_MAGIC UINT64_C(0x314d485354415254) /* "TRATSHM1" */
 
+/* While the page is made anew: nobody may join, but tail, durable and head are
+ * what the last users left. */
+#define SKV_SHARED_RECOVERING UINT64_C(0x3052485354415254) /* "TRATSHR0" */
+
 #define skv_load(p) atomic_load_explicit((p), memory_order_acquire)
 #define skv_store_word(p, v)                                                   \
   atomic_store_explicit((p), (v), memory_order_release)
