@@ -211,31 +211,69 @@ int skv_store_list(skv_store *store,
 }
 
 typedef struct store_census {
-  bool foreign; /* a name that is none of ours */
-  bool has_seg; /* a segment */
-  uint64_t seg; /* its number */
+  bool foreign;     /* a name that is none of ours */
+  bool has_used;    /* a file that only a store in use has */
+  skv_name used;    /* one of those */
+  uint64_t new_log; /* the log of a creation, 0: none */
 } store_census;
+
+/* What creation makes before CURRENT: the first manifest and log. */
+#define STORE_FIRST_MANIFEST 1
+#define STORE_FIRST_LOG 2
 
 static int store_count_one(void *arg, const skv_name *name) {
   store_census *census = arg;
+  bool is_used = name->kind == SKV_NAME_SEG;
   if (name->kind == SKV_NAME_OTHER) census->foreign = true;
-  if (name->kind == SKV_NAME_SEG) {
-    census->has_seg = true;
-    census->seg = name->number;
+  if (name->kind == SKV_NAME_MANIFEST)
+    is_used = name->number != STORE_FIRST_MANIFEST;
+  if (name->kind == SKV_NAME_WAL) {
+    is_used = name->number != STORE_FIRST_LOG;
+    if (!is_used) census->new_log = name->number;
+  }
+  if (is_used) {
+    census->has_used = true;
+    census->used = *name;
   }
   return 0;
 }
 
-/* A directory without CURRENT. Creation makes no segment before CURRENT, so
- * one that has a segment has lost its CURRENT and must not be made anew. */
+/* Whether something stands behind the header of the log. */
+static int store_log_is_used(skv_store *store, store_census *census,
+                             skv_err *err) {
+  static const uint8_t zeros[32];
+  skv_name name = {.kind = SKV_NAME_WAL, .number = census->new_log};
+  char text[SKV_NAME_SIZE];
+  uint8_t bytes[sizeof zeros];
+  skv_file *file = NULL;
+  size_t got = 0;
+  skv_name_format(&name, text);
+  int rc = store->env->file_open(store->dir, text, 0, err, &file);
+  if (rc != STRATAKV_OK) return rc;
+  rc = store->env->file_read(file, 64, bytes, sizeof bytes, err, &got);
+  store->env->file_close(file);
+  if (rc == STRATAKV_OK && memcmp(bytes, zeros, got) != 0) {
+    census->has_used = true;
+    census->used = name;
+  }
+  return rc;
+}
+
+/* A directory without CURRENT. One that has more than what creation makes
+ * before it has lost its CURRENT, and must not be made anew. */
 static int store_probe_names(skv_store *store, skv_err *err, int *out) {
   store_census census = {0};
+  char text[SKV_NAME_SIZE];
   int rc = skv_store_list(store, store_count_one, &census, err);
+  if (rc == STRATAKV_OK && !census.foreign && census.new_log != 0)
+    rc = store_log_is_used(store, &census, err);
   if (rc != STRATAKV_OK) return rc;
-  if (!census.foreign && census.has_seg)
+  if (!census.foreign && census.has_used) {
+    skv_name_format(&census.used, text);
     return SKV_ERROR(err, STRATAKV_CORRUPT,
-                     "CURRENT is missing beside %06" PRIu64 ".seg in %s",
-                     census.seg, store->info.path);
+                     "CURRENT is missing beside %s in %s", text,
+                     store->info.path);
+  }
   *out = census.foreign ? SKV_PROBE_FOREIGN : SKV_PROBE_EMPTY;
   return STRATAKV_OK;
 }
