@@ -153,6 +153,12 @@ static double seg_place_bytes(const skv_seg *seg, const seg_place *place) {
   return at + (end - at) * place->before / place->n;
 }
 
+/* The properties may claim any number of entries. */
+static uint64_t seg_estimated(double v) {
+  if (!(v >= 1)) return 0;
+  return v < 9e18 ? (uint64_t)v : (uint64_t)INT64_MAX;
+}
+
 void skv_seg_estimate(skv_seg *seg, const skv_slice *start,
                       const skv_slice *end, uint64_t *entries,
                       uint64_t *bytes) {
@@ -167,6 +173,6 @@ void skv_seg_estimate(skv_seg *seg, const skv_slice *start,
     double average = (double)seg->props.entries / seg->index.n;
     count += from.n + between * average;
   }
-  if (count > 0) *entries = (uint64_t)(count + 0.5);
-  if (size > 0) *bytes = (uint64_t)size;
+  *entries = seg_estimated(count + 0.5);
+  *bytes = seg_estimated(size);
 }
