@@ -275,7 +275,7 @@ static inline void record_compare(recording *r) {
            "store into its mapping not announced?\n",
            n->name, (unsigned long long)at);
     CHECK(same);
-    abort(); /* every later event would say so */
+    exit(check_end()); /* every later event would say so */
   }
 }
 
@@ -443,6 +443,15 @@ static inline int record_unlink(skv_dir *d, const char *name, skv_err *err) {
   return rc;
 }
 
+static inline int record_dir_remove(skv_dir *d, skv_err *err) {
+  recording *r = record_before(d->env);
+  const skv_mem_node *node = ((skv_mem_handle *)d)->node, *above = node->parent;
+  int rc = r->plain.dir_remove(d, err);
+  if (rc == STRATAKV_OK)
+    record_did_names(r, RECORD_UNLINK, above->inode, node->name, "", 0);
+  return rc;
+}
+
 static inline int record_dir_sync(skv_dir *d, skv_err *err) {
   recording *r = record_before(d->env);
   int rc = r->plain.dir_sync(d, err);
@@ -485,6 +494,7 @@ static inline void record_attach(recording *r, skv_env *env) {
   env->dir_open = record_dir_open;
   env->dir_rename = record_rename;
   env->dir_unlink = record_unlink;
+  env->dir_remove = record_dir_remove;
   env->dir_sync = record_dir_sync;
   env->dir_sync_parent = record_dir_sync_parent;
   env->now = record_now;
@@ -504,6 +514,7 @@ static inline void record_detach(recording *r, skv_env *env) {
   env->dir_open = plain->dir_open;
   env->dir_rename = plain->dir_rename;
   env->dir_unlink = plain->dir_unlink;
+  env->dir_remove = plain->dir_remove;
   env->dir_sync = plain->dir_sync;
   env->dir_sync_parent = plain->dir_sync_parent;
   env->now = plain->now;

@@ -11,6 +11,10 @@
  *   at many events: it is opened once, and the commits it may show are those
  *   that it might at each of them.
  *
+ * COPIES  Backups that the workload made. One that had returned must be there;
+ *   one that was under way may be refused. What opens shows the state that was
+ *   copied.
+ *
  * AGAIN  One image in some is recovered in a recorded environment: images of
  *   the recovery are suspects too, and what it showed must survive a power cut
  *   at once (L4).
@@ -25,6 +29,19 @@
 typedef struct rows {
   uint32_t v[KEYS];
 } rows;
+
+/* ---- Copies ------------------------------------------------------------ */
+
+#define COPIES_MAX 16
+
+static struct {
+  uint32_t state[COPIES_MAX]; /* what the n-th backup copies */
+  unsigned begun, done;
+} copies;
+
+static void copy_path(unsigned n, char path[16]) {
+  snprintf(path, 16, "/copy%u", n % 100);
+}
 
 /* ---- History ----------------------------------------------------------- */
 
@@ -77,6 +94,7 @@ static void history_begin(void) {
   rows none = {{0}};
   history.state_count = 0;
   history.acked = history.intended = history.safe = 0;
+  copies.begun = copies.done = 0;
   history_set(0, &none);
 }
 
@@ -121,6 +139,7 @@ typedef struct suspect {
   unsigned safe; /* of these, what a power cut during its recovery must keep */
   const char *operation; /* at which it was taken */
   size_t crash;          /* its number of crash.h */
+  unsigned copies;       /* backups that had returned */
   bool again;
   bool is_nested;
   record_copy *record; /* death and again: of those who died */
@@ -258,6 +277,38 @@ static bool judge_open(skv_env *env, const suspect *s, stratakv_store **store,
   return rc == STRATAKV_OK;
 }
 
+static void judge_check(const suspect *s, stratakv_store *store) {
+  int rc = stratakv_check(store, NULL, &fixture_err);
+  if (CHECK(rc == STRATAKV_OK)) return;
+  printf("check: %s\n", fixture_err.message);
+  judge_explain(s, STATE_NONE, NULL);
+}
+
+static void judge_copy(skv_env *env, const suspect *s, unsigned n) {
+  stratakv_options options = court.options;
+  stratakv_store *store = NULL;
+  stratakv_table_info table;
+  rows r;
+  char path[16];
+  copy_path(n, path);
+  options.create = 0;
+  int rc = skv_open_in(env, path, &options, &fixture_err, &store);
+  if (rc != STRATAKV_OK) { /* no store yet, or what is no whole one */
+    if (!CHECK(n >= s->copies &&
+               (rc == STRATAKV_CANTOPEN || rc == STRATAKV_CORRUPT))) {
+      printf("%s: code %d: %s\n", path, rc, fixture_err.message);
+      judge_explain(s, STATE_NONE, NULL);
+    }
+    return;
+  }
+  OK(stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 0, &fixture_err, &table));
+  OK(fixture_scan(store, table.id, r.v, KEYS));
+  if (!CHECK(history_find(&r) == copies.state[n]))
+    judge_explain(s, history_find(&r), NULL);
+  judge_check(s, store);
+  OK(stratakv_close(store, &fixture_err));
+}
+
 /* It goes on: a new commit has an LSN that none had, and both survive. */
 static void judge_going_on(skv_env *env, const suspect *s,
                            stratakv_store **store, stratakv_table_info *table,
@@ -344,18 +395,22 @@ static uint32_t judge_image(suspect *s, void (*nested_event)(recording *r)) {
     state = history_find(&shown);
     judge_range(s, state, &shown);
     if (r != NULL) judge_survives(r, s, &shown);
+    judge_check(s, store);
     judge_going_on(env, s, &store, &table, &shown);
     if (r != NULL && store != NULL && court.options.sync == STRATAKV_SYNC_FULL)
       judge_survives(r, s, &shown);
   }
   stratakv_close(store, NULL);
+  for (unsigned n = 0; n < copies.begun; n++) judge_copy(env, s, n);
   skv_env_mem_free(env);
   if (r != NULL) record_free(r);
   return state;
 }
 
 /* An image that is to be judged; it is taken over. */
-static void court_offer(suspects *to, const suspect *s) {
+static void court_offer(suspects *to, suspect *s) {
+  uint64_t image = s->hash;
+  s->hash += s->copies; /* what must be there is more */
   verdict *v = court_verdict(s->hash);
   if (v->at != UINT32_MAX || v->state != STATE_NONE) { /* had before */
     suspect same = *s;
@@ -376,7 +431,7 @@ static void court_offer(suspects *to, const suspect *s) {
   }
   v->at = (uint32_t)to->count;
   to->list[to->count++] = *s;
-  if (court_is_new(s->hash)) court_count(s);
+  if (court_is_new(image)) court_count(s);
 }
 
 static void court_judge(suspects *of, void (*nested_event)(recording *r)) {
