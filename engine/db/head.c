@@ -142,7 +142,12 @@ int skv_head_settle(skv_db *db, skv_err *err) {
         skv_head_file(before.pos) == file ? skv_head_offset(before.pos) : 0;
     skv_buf bytes = {0};
     rc = skv_head_read(db->store, file, from, err, &bytes);
-    if (rc == STRATAKV_OK && bytes.size >= skv_head_offset(end.pos) - from)
+    if (rc == STRATAKV_OK) {
+      skv_manifest_pad(&bytes, from, skv_head_offset(end.pos), db->store_id,
+                       file);
+      rc = bytes.rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
+    }
+    if (rc == STRATAKV_OK)
       rc = skv_head_append(db->store, file, from, bytes.data,
                            skv_head_offset(end.pos) - from, err);
     skv_buf_clear(&bytes);

@@ -453,10 +453,14 @@ static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
 static int recover_rewrite_head(skv_db *db, skv_err *err) {
   skv_buf bytes = {0};
   uint64_t file = skv_head_file(db->head_end.pos);
+  uint64_t end = skv_head_offset(db->head_end.pos);
   int rc = skv_head_read(db->store, file, 0, err, &bytes);
+  if (rc == STRATAKV_OK) {
+    skv_manifest_pad(&bytes, 0, end, db->store_id, file);
+    rc = bytes.rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
+  }
   if (rc == STRATAKV_OK)
-    rc = skv_head_append(db->store, file, 0, bytes.data,
-                         skv_head_offset(db->head_end.pos), err);
+    rc = skv_head_append(db->store, file, 0, bytes.data, end, err);
   if (rc == STRATAKV_OK) rc = skv_store_sync_names(db->store, err);
   skv_buf_clear(&bytes);
   return rc;

@@ -105,6 +105,27 @@ bool skv_manifest_edit_at(const uint8_t *bytes, size_t size,
   return true;
 }
 
+void skv_manifest_pad(skv_buf *bytes, uint64_t start, uint64_t end,
+                      const uint8_t store_id[16], uint64_t file) {
+  uint64_t at = start ? start : SKV_MANIFEST_HEADER;
+  skv_slice payload;
+  size_t had = bytes->size;
+  uint8_t *more =
+      had < end - start ? skv_buf_reserve(bytes, end - start - had) : NULL;
+  if (more) {
+    memset(more, 0, (size_t)(end - start - had));
+    bytes->size = (size_t)(end - start);
+  }
+  while (bytes->rc == STRATAKV_OK && at < end &&
+         manifest_valid(bytes->data + (at - start), end - at, store_id, file,
+                        at, &payload)) {
+    uint64_t next = at + manifest_align(SKV_EDIT_HEADER + payload.size);
+    uint64_t used = at + SKV_EDIT_HEADER + payload.size;
+    memset(bytes->data + (used - start), 0, (size_t)(next - used));
+    at = next;
+  }
+}
+
 /* ---- Reading ------------------------------------------------------------- */
 
 typedef struct manifest_reader {

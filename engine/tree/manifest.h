@@ -102,4 +102,13 @@ int skv_manifest_read(skv_tree *tree, const uint8_t store_id[16], uint64_t file,
                       skv_head_pos published, skv_err *err,
                       skv_manifest_end *end, skv_version **out);
 
+/*
+ * Make what is to be written again whole: `bytes` has the file from `start`
+ * (0, or where an edit begins), perhaps not up to `end`, where an edit ends.
+ * No checksum covers the padding, so a torn append may lack it, or have
+ * something else in its place. Sticky as skv_buf.
+ */
+void skv_manifest_pad(skv_buf *bytes, uint64_t start, uint64_t end,
+                      const uint8_t store_id[16], uint64_t file);
+
 #endif
