@@ -77,7 +77,7 @@ static int seg_walk_end(const seg_walk *walk, skv_err *err) {
 static int seg_check_bytes(skv_seg *seg, uint32_t i, skv_buf *buf,
                            skv_err *err) {
   uint64_t at = skv_seg_block_at(seg, i);
-  uint64_t size = skv_seg_block_at(seg, i + 1) - at;
+  uint64_t size = skv_seg_block_size(seg, i);
   const uint8_t *frame = seg->map ? seg->map + at : NULL;
   if (!frame) {
     buf->size = 0;

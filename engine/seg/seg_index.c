@@ -207,14 +207,18 @@ bool skv_index_open(skv_slice body, uint64_t end, skv_index *out) {
   const uint8_t *p = body.data + INDEX_HEADER + pad;
   if (body.size < fixed || (uintptr_t)p & 7) return false;
   for (unsigned l = 0; l < out->levels; l++) {
+    uint64_t size = sizes[out->levels - 1 - l];
     out->level[l] = (const uint64_t *)(const void *)p;
-    p += 8 * sizes[out->levels - 1 - l];
+    out->last[l] = (uint32_t)(size / INDEX_FANOUT - 1);
+    p += 8 * size;
   }
   out->offsets = (const uint64_t *)(const void *)p;
   out->ends = (const uint32_t *)(const void *)(p + 8 * (n + 1));
   p += 12 * n + 8;
   out->common = skv_slice_of(p, common);
   out->suffixes = p + common;
+  if (body.size - fixed > UINT32_MAX) return false;
+  out->suffix_bytes = (uint32_t)(body.size - fixed);
   return seg_index_places_ok(out, end, body.size - fixed) &&
          seg_index_tree_ok(out, sizes);
 }
@@ -226,12 +230,13 @@ static uint32_t seg_index_lower(const skv_index *index, uint64_t v) {
   if (index->level[index->levels - 1][index->n - 1] < v) return index->n;
   size_t i = 0;
   for (unsigned l = 0; l < index->levels; l++) {
+    if (i > index->last[l]) i = index->last[l]; /* see skv_index_suffix */
     const uint64_t *node = index->level[l] + i * INDEX_FANOUT;
     size_t less = 0;
     for (unsigned j = 0; j < INDEX_FANOUT; j++) less += node[j] < v;
     i = i * INDEX_FANOUT + less;
   }
-  return (uint32_t)i;
+  return i < index->n ? (uint32_t)i : index->n;
 }
 
 /* Among separators whose leaves are v, the first >= key. */

@@ -38,10 +38,12 @@ int skv_index_encode(const skv_index_builder *builder, uint64_t at,
 typedef struct skv_index {
   uint32_t n;                              /* data blocks (>= 1) */
   unsigned levels;                         /* of the tree */
+  uint32_t last[SKV_INDEX_LEVELS];         /* the last node of each level */
   const uint64_t *level[SKV_INDEX_LEVELS]; /* the leaves are the last */
   const uint64_t *offsets;                 /* n + 1 */
   const uint32_t *ends;                    /* n: ends of suffixes */
   const uint8_t *suffixes;                 /* separators without common */
+  uint32_t suffix_bytes;                   /* of all of them */
   skv_slice common;                        /* what all separators begin with */
 } skv_index;
 
@@ -52,10 +54,14 @@ bool skv_index_open(skv_slice body, uint64_t end, skv_index *out);
  * is none. */
 uint32_t skv_index_find(const skv_index *index, skv_slice key);
 
-/* Separator i without the common prefix. */
+/* Separator i without the common prefix. The bytes may be mapped, and another
+ * program may change them after they were verified: then it is wrong, and still
+ * within the body. */
 static inline skv_slice skv_index_suffix(const skv_index *index, uint32_t i) {
-  uint32_t start = i ? index->ends[i - 1] : 0;
-  return skv_slice_of(index->suffixes + start, index->ends[i] - start);
+  uint32_t start = i ? index->ends[i - 1] : 0, end = index->ends[i];
+  if (end > index->suffix_bytes) end = index->suffix_bytes;
+  if (start > end) start = end;
+  return skv_slice_of(index->suffixes + start, end - start);
 }
 
 #endif

@@ -44,9 +44,16 @@ struct skv_seg {
   atomic_bool cached; /* the cache may hold blocks of ours */
 };
 
-/* Where data block i begins; i = n: where the last one ends. */
+/* Where data block i begins; i = n: where the last one ends. Within the file,
+ * whoever changed the mapped index after it was verified. */
 static inline uint64_t skv_seg_block_at(const skv_seg *seg, uint32_t i) {
-  return seg->index.offsets[i];
+  uint64_t at = seg->index.offsets[i];
+  return at < seg->footer.index ? at : seg->footer.index;
+}
+/* Bytes of data block i; 0 if the index makes no sense any more. */
+static inline uint64_t skv_seg_block_size(const skv_seg *seg, uint32_t i) {
+  uint64_t at = skv_seg_block_at(seg, i), end = skv_seg_block_at(seg, i + 1);
+  return end > at ? end - at : 0;
 }
 
 /* Load the lines that hold a block's slots all at once, instead of one miss

@@ -166,7 +166,7 @@ static int seg_check_frame(const skv_seg *seg, uint32_t i, const uint8_t *frame,
                            skv_err *err) {
   uint64_t at = skv_seg_block_at(seg, i);
   const char *what =
-      skv_frame_check(frame, skv_seg_block_at(seg, i + 1) - at, SKV_FRAME_DATA,
+      skv_frame_check(frame, skv_seg_block_size(seg, i), SKV_FRAME_DATA,
                       skv_frame_seed(seg->footer.uid, at));
   return what ? skv_seg_damage(seg, i, what, err) : STRATAKV_OK;
 }
@@ -186,7 +186,11 @@ static uint8_t *seg_room(skv_seg *seg, bool keep, size_t size,
 
 static int seg_open_block(const skv_seg *seg, uint32_t i, const uint8_t *frame,
                           skv_err *err, skv_block *block) {
-  if (skv_block_open(frame + SKV_FRAME_HEADER, skv_frame_stored(frame), block))
+  uint64_t stored = skv_frame_stored(frame);
+  if (seg->map && frame >= seg->map && frame < seg->map + seg->size &&
+      stored > skv_seg_block_size(seg, i)) /* changed since it was verified */
+    return skv_seg_damage(seg, i, "wrong block size", err);
+  if (skv_block_open(frame + SKV_FRAME_HEADER, stored, block))
     return STRATAKV_OK;
   return skv_seg_damage(seg, i, "malformed data block", err);
 }
@@ -215,7 +219,7 @@ static int seg_decode(skv_seg *seg, uint32_t i, const uint8_t *frame, bool keep,
 static int seg_fetch(skv_seg *seg, uint32_t i, bool keep, skv_seg_pin *pin,
                      skv_err *err, const uint8_t **out) {
   uint64_t at = skv_seg_block_at(seg, i);
-  size_t size = (size_t)(skv_seg_block_at(seg, i + 1) - at);
+  size_t size = (size_t)skv_seg_block_size(seg, i);
   uint8_t *p = seg_room(seg, keep, size, pin);
   if (!p) return skv_error_nomem(err);
   int rc = skv_in_read(seg->in, at, p, size, err);
