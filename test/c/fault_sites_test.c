@@ -664,7 +664,7 @@ static bool run_one(const struct scenario *s, const fault_kind *kind,
 static bool is_chosen(uint64_t n, uint64_t calls, fault_set *seen) {
   bool is_first = !fault_set_has(seen, fault_world.sites[n]);
   fault_set_add(seen, fault_world.sites[n]);
-  uint64_t stride = calls / RUNS_IN_CI + 1;
+  uint64_t stride = calls / harness_some(RUNS_IN_CI) + 1;
   return is_first || n % stride == 0 || harness.soak_s > 0;
 }
 

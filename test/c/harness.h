@@ -13,6 +13,10 @@
  *   same ones. SKV_SOAK_S in the environment (seconds, set by `make soak`)
  *   makes it go on until that time is over. The argument CASE runs one alone.
  *
+ * MUTANTS  With SKV_MUTANT in the environment (test/mutants) a quarter is done:
+ *   hundreds of planted bugs are judged, and most need the first cases only.
+ *   What demands full counts asks harness_is_full.
+ *
  * FAILURES  CHECK, with check_where holding "case N"; harness_next does that.
  */
 #ifndef TEST_C_HARNESS_H
@@ -29,6 +33,7 @@
 static struct harness {
   uint64_t first, next, only; /* cases; only: 0 is all */
   double soak_s;              /* 0: bounded by counts */
+  uint64_t share;             /* do one out of so many of the cases */
   double start;
   char where[32];
 } harness;
@@ -44,9 +49,20 @@ static inline void harness_begin(int argc, char **argv) {
   const char *soak = getenv("SKV_SOAK_S");
   harness.first = seed && *seed ? strtoull(seed, NULL, 10) : 1;
   harness.soak_s = soak && *soak ? strtod(soak, NULL) : 0;
+  harness.share = getenv("SKV_MUTANT") != NULL ? 4 : 1;
   harness.only = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
   harness.next = harness.only ? harness.only : harness.first;
   harness.start = harness_now();
+}
+
+/* How many of so many in `make test` are to be done. */
+static inline uint64_t harness_some(uint64_t in_ci) {
+  return (in_ci + harness.share - 1) / harness.share;
+}
+
+/* Whether all cases are run, so that together they must reach what they can. */
+static inline bool harness_is_full(void) {
+  return harness.only == 0 && harness.share == 1;
 }
 
 /* Whether a soak has time left; always false in `make test`. */
@@ -65,7 +81,7 @@ static inline bool harness_next(uint64_t in_ci, uint64_t *n) {
   else if (harness.soak_s > 0)
     goes_on &= harness_has_time();
   else
-    goes_on &= *n - harness.first < in_ci;
+    goes_on &= *n - harness.first < harness_some(in_ci);
   if (!goes_on) check_where = "";
   return goes_on;
 }

@@ -1135,6 +1135,6 @@ int main(int argc, char **argv) {
   harness_begin(argc, argv);
   for (uint64_t n; harness_next(CASES, &n);) run_case(n);
   report();
-  if (harness.only == 0) check_points_reached();
+  if (harness_is_full()) check_points_reached();
   return check_end();
 }

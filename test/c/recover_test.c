@@ -8,6 +8,7 @@
  *   4  PREPARE, ABORT, INGEST and SEAL as the last record
  *   5  LSNs only grow; a clean mark ends the log and is good for one opening
  *   6  edits that a dead process did not publish; an edit that was lost
+ *   7  records that a dead writer left behind its tail never fit again
  *
  * Covers: INV-2, INV-8, INV-9, P4, P8, P10, P11, L1, L2
  */
@@ -507,6 +508,67 @@ static void test_lost_edit(void) {
   fixture_clear(&image);
 }
 
+/* ---- 7 ----------------------------------------------------------------- */
+
+/* Rows 2 and 3 as two commits of one group. */
+static void put_group(void) {
+  stratakv_batch *batches[2];
+  stratakv_result results[2] = {{0}};
+  for (uint32_t i = 0; i < 2; i++) {
+    char key[32], value[512];
+    size_t key_len = fixture_key(2 + i, key);
+    batches[i] = stratakv_batch_new();
+    stratakv_batch_put(batches[i], table.id, key, key_len, value,
+                       fixture_value(20 + i, value));
+  }
+  OK(stratakv_write(store, batches, 2, &fixture_err, results));
+  for (uint32_t i = 0; i < 2; i++) stratakv_batch_free(batches[i]);
+}
+
+/* The page as it was before the writer in slot 0 published what it wrote. */
+static void unpublish(fixture_image *image, uint64_t tail) {
+  uint8_t *page = fixture_find(image, "SHARED")->bytes;
+  skv_put64(page + offsetof(skv_shared, tail), tail);
+  skv_put64(page + offsetof(skv_shared, durable), tail);
+  skv_put64(page + offsetof(skv_shared, visible), tail);
+  skv_put32(page + offsetof(skv_shared, owner), 1);
+}
+
+/* A dead writer left two whole records at the tail. Who goes on beside somebody
+ * who lives writes the first of them again, byte for byte but for its epoch,
+ * and dies: the second one, which nobody was told of, is not its successor. */
+static void test_left_behind(void) {
+  skv_dir *dir = NULL;
+  skv_file *lock = NULL;
+  begin(STRATAKV_SYNC_FULL);
+  put(1, 10);
+  uint64_t tail = skv_load(&store->db->shared->tail);
+  put_group();
+  uint32_t epoch = skv_load(&store->db->shared->epoch);
+  fixture_image image = fixture_take(env), again;
+  end();
+  unpublish(&image, tail);
+  skv_env *first = fixture_world(&image);
+  fixture_same_boot(first);
+  OK(first->dir_open(first, NULL, FIXTURE_PATH, 0, NULL, &dir));
+  OK(first->file_open(dir, "LOCK", SKV_FILE_WRITE, NULL, &lock));
+  OK(first->file_lock(lock, SKV_LOCK_ALIVE, 1, SKV_SHARED, NULL));
+  env = skv_env_mem_process(first);
+  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
+  CHECK(skv_load(&store->db->shared->epoch) > epoch);
+  CHECK(shows(rows));
+  put(2, 20);
+  CHECK(shows(rows));
+  again = fixture_take(env);
+  end();
+  first->file_close(lock);
+  first->dir_close(dir);
+  skv_env_mem_free(first);
+  CHECK(image_shows(&again, rows));
+  fixture_clear(&again);
+  fixture_clear(&image);
+}
+
 int main(void) {
   test_cut();
   test_damage_before();
@@ -520,5 +582,6 @@ int main(void) {
   test_behind_clean();
   test_unpublished();
   test_lost_edit();
+  test_left_behind();
   return check_end();
 }

@@ -681,9 +681,10 @@ int main(int argc, char **argv) {
     return check_failures > 0;
   }
   unsigned seed = (unsigned)harness.first;
+  unsigned most = (unsigned)harness_some(MOST_IN_CI);
   for (unsigned i = 0; i < SCENARIOS && check_failures == 0; i++) {
     uint64_t before = report->schedules;
-    run_scenario(i, harness.soak_s > 0 ? 0 : MOST_IN_CI, seed);
+    run_scenario(i, harness.soak_s > 0 ? 0 : most, seed);
     printf("%-18s %6" PRIu64 " schedules\n", scenarios[i].name,
            report->schedules - before);
   }

@@ -16,6 +16,9 @@
  *   millions of instructions that change nothing shared. The states are opened
  *   in the in-memory environment, which has no disk to wait for.
  *
+ *   Who goes on dies twice more: after it looked, and after it committed. The
+ *   next one must recover what it saw, each time.
+ *
  * WRITE k  sets three rows to k + 1 in one batch, so a part of it shows.
  *
  * Covers: INV-2, INV-3, INV-9, P2, P7, P8, P10, P11
@@ -478,9 +481,12 @@ static bool is_new(uint64_t hash) {
   return !found;
 }
 
+#define EXTRA_ROW 390
+
 /* The number of writes that the rows show; UINT32_MAX if it is none of
- * low..high. */
-static uint32_t state_of(stratakv_store *store, uint32_t low, uint32_t high) {
+ * low..high, or the row of who went on is not `extra`. */
+static uint32_t state_of(stratakv_store *store, uint32_t low, uint32_t high,
+                         uint32_t extra) {
   stratakv_table_info info = {0};
   uint32_t rows[400] = {0}, want[SWEEP_ROWS];
   int rc =
@@ -492,11 +498,26 @@ static uint32_t state_of(stratakv_store *store, uint32_t low, uint32_t high) {
   }
   for (uint32_t n = high + 1; n-- > low;) {
     rows_after(n, want);
-    if (memcmp(rows, want, sizeof want) == 0) return n;
+    if (memcmp(rows, want, sizeof want) == 0 && rows[EXTRA_ROW] == extra)
+      return n;
   }
   for (uint32_t i = 0; i < SWEEP_ROWS; i++) printf(" %u", rows[i]);
-  printf(" is not the state after %u to %u writes\n", low, high);
+  printf(", %u is not the state after %u to %u writes, %u\n", rows[EXTRA_ROW],
+         low, high, extra);
   return UINT32_MAX;
+}
+
+/* All died again at that moment: what the next one recovers is what they saw. */
+static void recover_again(fixture_image *image, uint32_t n, uint32_t extra) {
+  skv_env *again = fixture_world(image);
+  stratakv_store *store = NULL;
+  stratakv_options options = sweep_options(STRATAKV_SYNC_FULL);
+  fixture_same_boot(again);
+  if (OK(skv_open_in(again, FIXTURE_PATH, &options, &fixture_err, &store)))
+    CHECK(state_of(store, n, n, extra) == n);
+  OK(stratakv_close(store, &fixture_err));
+  skv_env_mem_free(again);
+  fixture_clear(image);
 }
 
 /* A second process goes on from this state: beside an idle third one, which
@@ -520,13 +541,17 @@ static void go_on(const fixture_image *image, bool beside, uint32_t low,
   bool is_open =
       OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
   if (is_open) {
-    uint32_t n = state_of(store, low, high);
+    uint32_t n = state_of(store, low, high, 0);
     CHECK(n != UINT32_MAX);
+    fixture_image looked = fixture_take(env);
     OK(stratakv_table(store, "t", STRATAKV_KEY_TEXT, 1, &fixture_err, &info));
-    OK(fixture_put(store, info.id, 300, 7, NULL)); /* and it commits */
-    CHECK(state_of(store, n, n) == n);
+    OK(fixture_put(store, info.id, EXTRA_ROW, 7, NULL)); /* and it commits */
+    CHECK(state_of(store, n, n, 7) == n);
+    CHECK(env->now(env) - began < LIMIT_NS);
+    fixture_image committed = fixture_take(env);
+    recover_again(&looked, n, 0);
+    recover_again(&committed, n, 7);
   }
-  CHECK(env->now(env) - began < LIMIT_NS);
   OK(stratakv_close(store, &fixture_err));
   if (lock) first->file_close(lock);
   if (dir) first->dir_close(dir);
@@ -614,6 +639,7 @@ int main(int argc, char **argv) {
     printf("%zu %s: %u states\n", i + 1, operations[i].name, states);
     CHECK(states >= operations[i].least);
     all += states;
+    if (check_failures > 0) break;
   }
   harness_count("sweep-states", all);
   return check_end();
