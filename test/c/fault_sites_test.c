@@ -665,6 +665,7 @@ static bool is_chosen(uint64_t n, uint64_t calls, fault_set *seen) {
   bool is_first = !fault_set_has(seen, fault_world.sites[n]);
   fault_set_add(seen, fault_world.sites[n]);
   uint64_t stride = calls / harness_some(RUNS_IN_CI) + 1;
+  if (harness.share > 1 && n % harness.share != 0) is_first = false;
   return is_first || n % stride == 0 || harness.soak_s > 0;
 }
 
@@ -710,7 +711,7 @@ int main(int argc, char **argv) {
     printf("%-16s %6" PRIu64 " runs\n", s->name, runs - before);
   }
   for (int i = 0; i < READY; i++) fixture_clear(&made[i].image);
-  if (argc <= 3) CHECK(unhit() == 0);
+  if (argc <= 3 && harness_is_full()) CHECK(unhit() == 0);
   printf("%zu sites reached, %zu of them not failed\n",
          fault_world.reached.count, unhit());
   harness_count("fault-runs", runs);

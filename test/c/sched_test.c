@@ -595,6 +595,7 @@ static void batch_death(schedule *s) {
 static void run_scenario(unsigned n, unsigned most, unsigned phase) {
   unsigned count = scenarios[n].actors[2] ? 3 : 2;
   for (unsigned first = 0; first < count; first++) {
+    if (harness.share > 1 && first != n % count) continue;
     schedule s = {.scenario = n, .first = first};
     batch(batch_one, s);
     unsigned steps = report->steps;
