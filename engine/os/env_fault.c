@@ -484,13 +484,13 @@ static bool fault_parse(const char *text, skv_fault *fault) {
   return true;
 }
 
-static skv_env *fault_made; /* by the first call of skv_env_fault_asked */
+/* By the first call of skv_env_fault_asked, if there is something to do. */
+static skv_env *fault_made;
 static skv_env *fault_inner_asked;
 
 static void fault_make(void) {
   const char *text = getenv("SKV_TEST_FAULT");
   skv_fault fault = {0};
-  fault_made = fault_inner_asked;
   if (text == NULL) return;
   skv_env *env = skv_env_fault_new(fault_inner_asked);
   if (env == NULL || !fault_parse(text, &fault)) {
@@ -506,5 +506,5 @@ skv_env *skv_env_fault_asked(skv_env *inner) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   fault_inner_asked = inner;
   pthread_once(&once, fault_make);
-  return fault_made;
+  return fault_made ? fault_made : inner;
 }
