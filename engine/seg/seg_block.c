@@ -133,7 +133,7 @@ void skv_block_encode(const skv_block_builder *b, skv_buf *buf) {
   p = block_put_bytes(p, b->raw.data, b->prefix);
   const struct block_item *item = block_items(b);
   for (uint32_t i = 0; i < b->count; i++, item++) {
-    const uint8_t *key = b->raw.data ? b->raw.data + item->at : body;
+    const uint8_t *key = b->raw.data + item->at;
     skv_slice suffix = skv_slice_of(key + b->prefix, item->key - b->prefix);
     p = block_put_key(body, i, p, item, suffix, b->base);
     p = block_put_bytes(p, key + item->key, item->value);

@@ -474,7 +474,7 @@ static bool edit_out_of_memory(edit_state *s) {
       s->segs.rc == STRATAKV_OK && s->tables.rc == STRATAKV_OK) {
     return false;
   }
-  if (s->rc == STRATAKV_OK) s->rc = skv_error_nomem(s->err);
+  s->rc = skv_error_nomem(s->err);
   return true;
 }
 
@@ -555,7 +555,7 @@ static skv_tables *edit_tables(edit_state *s) {
   }
   atomic_init(&tables->refs, 1);
   tables->count = s->tables.size / sizeof tables->list[0];
-  if (tables->count > 0) memcpy(tables->list, s->tables.data, s->tables.size);
+  memcpy(tables->list, s->tables.data, s->tables.size);
   return tables;
 }
 

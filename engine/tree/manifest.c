@@ -215,8 +215,8 @@ static bool manifest_has_later(const manifest_reader *r) {
 
 /* Following: what lies behind the published position is not looked at. */
 static void manifest_clip(manifest_reader *r) {
-  if (!r->is_clipped || r->must < r->start) return;
-  size_t size = (size_t)(r->must - r->start);
+  if (!r->is_clipped) return;
+  size_t size = r->must > r->start ? (size_t)(r->must - r->start) : 0;
   if (r->bytes.size > size) r->bytes.size = size;
 }
 

@@ -12,6 +12,7 @@
 #include "engine/seg/seg_footer.h"
 #include "engine/seg/seg_frame.h"
 #include "engine/seg/seg_index.h"
+#include "engine/util/alloc.h"
 #include "engine/util/hash.h"
 #include "engine/wal/batch.h"
 #include "engine/wal/wal.h"
@@ -139,6 +140,177 @@ static void test_block(void) {
   CHECK(!skv_block_get_slow(&out, 60, &item));
 }
 
+/* An index of ten blocks, 24 bytes each; what the test changes in it. */
+#define INDEX_N 10
+#define INDEX_TREE (16 + 48) /* of levels of 8 and 16 numbers, line by line */
+#define INDEX_OFFSETS (INDEX_TREE + 8 * 24)
+#define INDEX_ENDS (INDEX_OFFSETS + 8 * (INDEX_N + 1))
+
+static bool index_opens(const skv_buf *body, size_t at, unsigned width,
+                        uint64_t v) {
+  uint8_t *copy = skv_aligned(64, body->size);
+  skv_index out;
+  memcpy(copy, body->data, body->size);
+  if (width == 4) skv_put32(copy + at, (uint32_t)v);
+  if (width == 8) skv_put64(copy + at, v);
+  bool opens =
+      skv_index_open(skv_slice_of(copy, body->size), 24 * INDEX_N, &out);
+  skv_free(copy);
+  return opens;
+}
+
+static void test_index(void) {
+  skv_index_builder builder = {0};
+  skv_buf body = {0};
+  for (uint32_t i = 0; i < INDEX_N; i++)
+    skv_index_add(&builder, skv_slice_of(&"0123456789"[i], 1),
+                  24 * (uint64_t)i);
+  CHECK(skv_index_encode(&builder, 0, 24 * INDEX_N, &body) == STRATAKV_OK);
+  CHECK(index_opens(&body, 0, 0, 0));
+  CHECK(!index_opens(&body, 0, 4, 0));
+  CHECK(!index_opens(&body, 0, 4, UINT32_MAX));
+  CHECK(!index_opens(&body, 8, 4, 64));
+  CHECK(!index_opens(&body, 8, 4, 47)); /* the tree on no line */
+  CHECK(!index_opens(&body, 12, 4, 1));
+  CHECK(!index_opens(&body, INDEX_OFFSETS, 8, 8));
+  CHECK(!index_opens(&body, INDEX_OFFSETS + 8 * INDEX_N, 8, 24 * INDEX_N - 8));
+  CHECK(!index_opens(&body, INDEX_OFFSETS + 8, 8, 0));
+  CHECK(!index_opens(&body, INDEX_OFFSETS + 8, 8, 16));
+  CHECK(!index_opens(&body, INDEX_OFFSETS + 8, 8, 1024));
+  CHECK(!index_opens(&body, INDEX_OFFSETS + 8, 8, 25));
+  CHECK(!index_opens(&body, INDEX_ENDS, 4, 3));
+  CHECK(!index_opens(&body, INDEX_ENDS + 4 * INDEX_N - 4, 4, INDEX_N + 1));
+  CHECK(!index_opens(&body, INDEX_TREE, 8, 5)); /* the root's first */
+  CHECK(!index_opens(&body, INDEX_TREE + 64, 8, 5));
+  skv_buf_clear(&body);
+  /* Separators that are what the leaves say, and do not ascend. */
+  builder.bytes.data[3] = '1';
+  CHECK(skv_index_encode(&builder, 0, 24 * INDEX_N, &body) == STRATAKV_OK);
+  CHECK(!index_opens(&body, 0, 0, 0));
+  skv_buf_clear(&body);
+  skv_index_builder_clear(&builder);
+}
+
+static int no_memory(void *arg, size_t size) {
+  (void)arg;
+  (void)size;
+  return 1;
+}
+
+/* What an index cannot hold, and no memory for what it holds. */
+static void test_index_encode(void) {
+  skv_index_builder b = {0};
+  skv_buf body = {0}, *const lists[] = {&b.bytes, &b.ends, &b.offsets};
+  skv_index_add(&b, skv_slice_of("a", 1), 0);
+  for (int i = 0; i < 3; i++) {
+    lists[i]->rc = STRATAKV_NOMEM;
+    CHECK(skv_index_encode(&b, 0, 24, &body) == STRATAKV_NOMEM);
+    lists[i]->rc = STRATAKV_OK;
+  }
+  skv_alloc_set_hook(no_memory, NULL);
+  CHECK(skv_index_encode(&b, 0, 24, &body) == STRATAKV_NOMEM);
+  skv_alloc_set_hook(NULL, NULL);
+  skv_buf_clear(&body);
+  size_t offsets = b.offsets.size, bytes = b.bytes.size;
+  b.offsets.size = 8 * (UINT32_MAX / 64 + (size_t)1);
+  CHECK(skv_index_encode(&b, 0, 24, &body) == STRATAKV_TOOBIG);
+  b.offsets.size = offsets;
+  b.bytes.size = UINT32_MAX / 2 + (size_t)1;
+  CHECK(skv_index_encode(&b, 0, 24, &body) == STRATAKV_TOOBIG);
+  b.bytes.size = bytes;
+  CHECK(skv_index_encode(&b, 0, 24, &body) == STRATAKV_OK);
+  skv_buf_clear(&body);
+  skv_index_builder_clear(&b);
+}
+
+/* A block that found no memory for an entry is not written without it. */
+static void test_block_memory(void) {
+  skv_block_builder b = {0};
+  skv_buf body = {0};
+  skv_entry entry = {.key = skv_slice_of("key", 3), .kind = SKV_KIND_PUT};
+  for (int i = 0; i < 2; i++) {
+    skv_buf *list = i == 0 ? &b.raw : &b.items;
+    CHECK(skv_block_add(&b, &entry, 1000) && b.count == 1);
+    list->rc = STRATAKV_NOMEM;
+    CHECK(skv_block_add(&b, &entry, 1000) && b.count == 1);
+    skv_block_encode(&b, &body);
+    CHECK(body.rc == STRATAKV_NOMEM);
+    skv_buf_clear(&body);
+    skv_block_builder_clear(&b);
+  }
+  CHECK(skv_block_add(&b, &entry, 1000));
+  skv_alloc_set_hook(no_memory, NULL);
+  skv_block_encode(&b, &body);
+  CHECK(body.rc == STRATAKV_NOMEM);
+  skv_buf_clear(&body);
+  skv_block_encode_one(&entry, &body);
+  CHECK(body.rc == STRATAKV_NOMEM);
+  skv_buf_clear(&body);
+  skv_batch_append(&body, SKV_KIND_PUT, 1, entry.key, entry.key);
+  CHECK(body.rc == STRATAKV_NOMEM && body.size == 0);
+  skv_alloc_set_hook(NULL, NULL);
+  skv_buf_clear(&body);
+  skv_block_builder_clear(&b);
+}
+
+/* What is not worth packing, or too long, is not. */
+static void test_pack_sizes(void) {
+  static const uint8_t zeros[100];
+  uint8_t out[100];
+  skv_err err;
+  for (int c = STRATAKV_COMPRESSION_NONE; c <= STRATAKV_COMPRESSION_ZSTD; c++) {
+    skv_packer *packer = NULL;
+    CHECK(skv_packer_new(c, &err, &packer) == STRATAKV_OK);
+    CHECK(skv_packer_pack(packer, skv_slice_of(zeros, 7), out) == 0);
+    CHECK(skv_packer_pack(packer, skv_slice_of(zeros, SKV_COMPRESS_LIMIT),
+                          out) == 0);
+    size_t n = skv_packer_pack(packer, skv_slice_of(zeros, 100), out);
+    CHECK((n > 0) == (c != STRATAKV_COMPRESSION_NONE));
+    skv_packer_free(packer);
+  }
+}
+
+/* Contexts wait in four slots. Unpacking within the allocation of a context
+ * is what many threads do at the same time. */
+static uint8_t packed[100];
+static size_t packed_size;
+static int unpacking;
+
+static int unpack_again(void *arg, size_t size) {
+  uint8_t raw[100];
+  (void)arg;
+  (void)size;
+  if (unpacking < 6) {
+    unpacking++;
+    CHECK(skv_unpack(STRATAKV_COMPRESSION_ZSTD,
+                     skv_slice_of(packed, packed_size), raw) == STRATAKV_OK);
+  }
+  return 0;
+}
+
+static void test_unpack_slots(void) {
+  static const uint8_t zeros[100];
+  uint8_t raw[100];
+  skv_err err;
+  skv_packer *packer = NULL;
+  CHECK(skv_packer_new(STRATAKV_COMPRESSION_ZSTD, &err, &packer) ==
+        STRATAKV_OK);
+  packed_size = skv_packer_pack(packer, skv_slice_of(zeros, 100), packed);
+  skv_packer_free(packer);
+  skv_slice body = skv_slice_of(packed, packed_size);
+  size_t before = skv_alloc_count();
+  skv_unpack_ref();
+  skv_alloc_set_hook(no_memory, NULL);
+  CHECK(skv_unpack(STRATAKV_COMPRESSION_ZSTD, body, raw) == STRATAKV_NOMEM);
+  skv_alloc_set_hook(unpack_again, NULL);
+  CHECK(skv_unpack(STRATAKV_COMPRESSION_ZSTD, body, raw) == STRATAKV_OK);
+  CHECK(unpacking == 6);
+  skv_alloc_set_hook(NULL, NULL);
+  CHECK(skv_unpack(STRATAKV_COMPRESSION_ZSTD, body, raw) == STRATAKV_OK);
+  skv_unpack_unref();
+  CHECK(skv_alloc_count() == before);
+}
+
 static void test_unpack(void) {
   uint8_t body[16] = {0}, raw[64];
   CHECK(skv_unpack_size(skv_slice_of(body, 4)) == 0);
@@ -186,6 +358,11 @@ int main(void) {
   test_footer();
   test_frame();
   test_block();
+  test_block_memory();
+  test_index();
+  test_index_encode();
+  test_pack_sizes();
+  test_unpack_slots();
   test_unpack();
   test_wal_header();
   test_batch();

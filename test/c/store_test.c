@@ -22,6 +22,7 @@
 #include "engine/os/env_fault.h"
 #include "engine/store/store.h"
 #include "engine/util/alloc.h"
+#include "engine/util/hash.h"
 
 static unsigned checks, failures;
 static const char *environment; /* name of the one under test */
@@ -571,6 +572,48 @@ static void test_head_damage(skv_store *s) {
   skv_buf_clear(&good);
 }
 
+/* A field of CURRENT that is wrong although the checksum covers it. */
+static void test_head_fields(skv_store *s) {
+  static const struct {
+    unsigned at;
+    uint8_t value;
+  } fields[] = {{12, 1}, {40, 1}, {48, 1}, {35, 1}};
+  skv_buf good = {0};
+  uint8_t id[16];
+  uint64_t manifest;
+  OK(skv_store_read_file(s, "CURRENT", 64, &last, &good));
+  if (!CHECK(good.size == 64)) return;
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+    uint8_t bad[64];
+    memcpy(bad, good.data, 64);
+    bad[fields[i].at] = fields[i].value;
+    skv_put64(bad + 56, skv_checksum(bad, 56, 0));
+    put_file(s, "CURRENT", bad, 64);
+    FAILS(STRATAKV_CORRUPT, skv_head_current(s, &last, id, &manifest));
+  }
+  put_file(s, "CURRENT", good.data, 64);
+  skv_buf_clear(&good);
+}
+
+static int huge_size(skv_file *file, skv_err *err, uint64_t *size) {
+  (void)file;
+  (void)err;
+  *size = UINT64_C(1) << 40;
+  return STRATAKV_OK;
+}
+
+/* What a position of the head cannot say is neither written nor read. */
+static void test_head_limits(skv_store *s) {
+  skv_buf bytes = {0};
+  skv_env *env = skv_store_env(s), plain = *env;
+  FAILS(STRATAKV_FULL,
+        skv_head_append(s, 22, (UINT64_C(1) << 40) - 1, "x", 1, &last));
+  env->file_size = huge_size;
+  FAILS(STRATAKV_CORRUPT, skv_head_read(s, 22, 0, &last, &bytes));
+  env->file_size = plain.file_size;
+  skv_buf_clear(&bytes);
+}
+
 static void test_head_place(void) {
   skv_head_pos p = skv_head_at(7, 1000);
   CHECK(skv_head_file(p) == 7 && skv_head_offset(p) == 1000);
@@ -839,6 +882,8 @@ static void run_store(skv_env *env, skv_env *env2, const char *path) {
   wipe(a);
   test_head_write(a);
   test_head_damage(a);
+  test_head_fields(a);
+  test_head_limits(a);
   test_files(a);
   wipe(a);
   skv_store_close(a);

@@ -13,6 +13,7 @@
  */
 #include "engine/os/env.h"
 #include "engine/tree/manifest.h"
+#include "engine/tree/version_impl.h"
 #include "engine/util/prng.h"
 #include "test/c/tree_fixture.h"
 
@@ -122,6 +123,8 @@ static void test_edits(void) {
   edit_case("end 11 7000", NULL);
   edit_case("end 12 3000", NULL);
   edit_case("end 10 2001", NULL);
+  edit_case("end 10 2000", "next 50 " KV EDIT_WALS EDIT_SEGS);
+  edit_case("end 11 3000; wal 12 3000 18446744073709551000", NULL);
   edit_case("flushed 10", "next 50 " KV "wal 11@2000+4096-0 retired 10 "
                           "flushed 10" EDIT_SEGS);
   edit_case("flushed 10; forget 10",
@@ -130,6 +133,7 @@ static void test_edits(void) {
   edit_case("flushed 10; flushed 11", NULL);
   edit_case("flushed 10; flushed 10", NULL);
   edit_case("forget 10", NULL);
+  edit_case("flushed 10; seg 1 10 x y 1", NULL);
   /* Segments. */
   edit_case("remove 5",
             "next 50 " KV EDIT_WALS " 0/100: 4[a-c] 3[d-h] 1: 2[a-g] 1[m-p]");
@@ -167,6 +171,62 @@ static void test_edits(void) {
   edit_case("seg 0/50 9 a z 1; remove 5; remove 4; remove 3",
             "next 50 " KV EDIT_WALS " 0/50: 9[a-z] 1: 2[a-g] 1[m-p]");
 #undef KV
+}
+
+/* A version's first edit may begin with a log that is flushed already. */
+static void test_edit_first(void) {
+  static const struct {
+    const char *edit, *want;
+  } cases[] = {
+      {"next 50; flushed 5", "next 50 retired 5 flushed 5"},
+      {"next 50; flushed 5; flushed 7",
+       "next 50 retired 5 retired 7 flushed 7"},
+      {"next 50; flushed 5; flushed 5", NULL},
+      {"next 50; flushed 5; flushed 4", NULL},
+      {"next 50; wal 10 1000 4096; flushed 5", NULL},
+      {"next 5; flushed 5", NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    skv_version *empty = NULL, *version = NULL;
+    skv_buf edit = {0};
+    check_where = cases[i].edit;
+    edit_text(&edit, cases[i].edit);
+    OK(skv_version_new(NULL, fixture_id, &fixture_err, &empty));
+    if (cases[i].want == NULL)
+      FAILS(STRATAKV_CORRUPT, apply(empty, &edit, &version));
+    else if (OK(apply(empty, &edit, &version)))
+      SAME(fixture_dump(version), cases[i].want);
+    skv_version_unref(version);
+    skv_version_unref(empty);
+    skv_buf_clear(&edit);
+  }
+  check_where = "";
+}
+
+/* Names and keys of one byte more than there may be. */
+static void test_edit_sizes(void) {
+  skv_version *base = edit_base();
+  static uint8_t bytes[SKV_TABLE_PREFIX + STRATAKV_MAX_KEY + 1];
+  memset(bytes, 'z', sizeof bytes);
+  for (size_t more = 0; more < 2; more++) {
+    skv_version *version = NULL;
+    skv_buf edit = {0};
+    int want = more ? STRATAKV_CORRUPT : STRATAKV_OK;
+    skv_buf_u8(&edit, SKV_EDIT_TABLE);
+    skv_buf_varint(&edit, 4);
+    skv_buf_varint(&edit, STRATAKV_KEY_TEXT);
+    skv_buf_slice(&edit, skv_slice_of(bytes, STRATAKV_MAX_TABLE_NAME + more));
+    FAILS(want, apply(base, &edit, &version));
+    skv_version_unref(version);
+    edit.size = 0;
+    skv_seg_meta meta = fixture_meta("x", "y");
+    meta.max_key = skv_slice_of(bytes, sizeof bytes - 1 + more);
+    skv_edit_seg(&edit, 9, 1, 0, 0, &meta, skv_slice_of(NULL, 0));
+    FAILS(want, apply(base, &edit, &version));
+    skv_version_unref(version);
+    skv_buf_clear(&edit);
+  }
+  skv_version_unref(base);
 }
 
 /* INV-5: an LSN of an older run is below the newer run's id. */
@@ -303,7 +363,10 @@ static int countdown_hook(void *arg, size_t size) {
 static void test_memory(void) {
   skv_version *base = edit_base();
   skv_buf edit = {0};
-  edit_text(&edit, "table 4 b; flushed 10; trim 2 c; seg 1 9 x y 1");
+  char text[512] = "table 4 b; flushed 10; trim 2 c; seg 1 9 w wa 1";
+  for (int i = 0; i < 9; i++) /* more than the list has room for */
+    snprintf(text + strlen(text), 40, "; seg 1 %d x%d x%d 1", 20 + i, i, i);
+  edit_text(&edit, text);
   size_t before = skv_alloc_count();
   unsigned n = 0;
   countdown c = {0, true};
@@ -498,6 +561,74 @@ static void test_manifest_misfits(manifest_case *m) {
                           &end, &version));
 }
 
+/* A file's bytes that are other bytes each time they are read. */
+static struct changing {
+  int (*read)(skv_file *, uint64_t, void *, size_t, skv_err *, size_t *);
+  const manifest_case *m;
+  unsigned reads;
+  unsigned mended; /* the read from which on it is whole; 0: never */
+  unsigned fails;  /* the read that fails; 0: none */
+  bool is_cut;     /* each read but the first ends early */
+  bool is_steady;  /* the same bytes each time */
+} changing;
+
+static int changing_read(skv_file *file, uint64_t offset, void *to, size_t size,
+                         skv_err *err, size_t *got) {
+  struct changing *c = &changing;
+  size_t two = skv_head_offset(c->m->ends[1].pos);
+  int rc = c->read(file, offset, to, size, err, got);
+  c->reads++;
+  if (c->reads == c->fails) return SKV_ERROR(err, STRATAKV_IOERR, "read");
+  if (c->mended != 0 && c->reads >= c->mended) return rc;
+  ((uint8_t *)to)[two + 4] ^= (uint8_t)(c->is_steady ? 1 : 1 + c->reads % 2);
+  if (c->is_cut && c->reads > 1) *got -= 8;
+  return rc;
+}
+
+/* An edit before a valid one is being written while it is read, or damaged. */
+static void test_manifest_race(manifest_case *m) {
+  static const struct {
+    struct changing how;
+    int want;
+    unsigned reads;
+  } cases[] = {
+      {{.mended = 2}, STRATAKV_OK, 2},
+      {{.mended = 50}, STRATAKV_OK, 50},
+      {{.is_steady = true}, STRATAKV_CORRUPT, 2},
+      {{.is_cut = true}, STRATAKV_CORRUPT, 2},
+      {{.fails = 2}, STRATAKV_IOERR, 2},
+      {{.mended = 0}, STRATAKV_CORRUPT, 102},
+  };
+  skv_env *env = skv_store_env(m->tree.store), plain = *env;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    skv_manifest_end end = {0};
+    skv_version *version = NULL;
+    OK(skv_head_replace(m->tree.store, fixture_id, FILE_NUMBER, m->bytes.data,
+                        m->bytes.size, &fixture_err));
+    changing = cases[i].how;
+    changing.read = plain.file_read;
+    changing.m = m;
+    env->file_read = changing_read;
+    FAILS(cases[i].want,
+          skv_manifest_read(&m->tree, fixture_id, FILE_NUMBER, NULL, NULL, 0,
+                            &fixture_err, &end, &version));
+    env->file_read = plain.file_read;
+    CHECK(changing.reads == cases[i].reads);
+    if (version != NULL) manifest_is(m, 3, &end, version);
+    skv_version_unref(version);
+  }
+}
+
+/* Another file's bytes under this name. */
+static void test_manifest_renamed(manifest_case *m) {
+  skv_manifest_end end;
+  skv_version *version = NULL;
+  OK(skv_head_replace(m->tree.store, fixture_id, 9, m->bytes.data,
+                      m->bytes.size, &fixture_err));
+  FAILS(STRATAKV_CORRUPT, skv_manifest_read(&m->tree, fixture_id, 9, NULL, NULL,
+                                            0, &fixture_err, &end, &version));
+}
+
 /* Reading on from where one is. */
 static void test_manifest_tail(manifest_case *m) {
   skv_manifest_end end = {0}, last = {0};
@@ -519,6 +650,14 @@ static void test_manifest_tail(manifest_case *m) {
                        m->ends[3].pos, &fixture_err, &last, &third));
   manifest_is(m, 3, &last, third);
   manifest_is(m, 1, &end, first);
+  /* Who is further than what it is told to follow reads nothing. */
+  for (unsigned i = 1; i <= 2; i++) {
+    OK(skv_manifest_follow(&m->tree, fixture_id, FILE_NUMBER, &m->ends[2],
+                           third, m->ends[i].pos, &fixture_err, &last,
+                           &second));
+    CHECK(second == third && last.pos == m->ends[2].pos);
+    skv_version_unref(second);
+  }
   skv_version_unref(first);
   skv_version_unref(third);
 }
@@ -610,6 +749,8 @@ static void test_manifest(void) {
     test_manifest_flips(&m);
     test_manifest_torn(&m);
     test_manifest_misfits(&m);
+    test_manifest_race(&m);
+    test_manifest_renamed(&m);
     test_manifest_tail(&m);
     test_files(&m);
   }
@@ -621,6 +762,8 @@ static void test_manifest(void) {
 int main(void) {
   size_t before = skv_alloc_count();
   test_edits();
+  test_edit_first();
+  test_edit_sizes();
   test_edit_lsn();
   test_edit_bytes();
   test_encode();

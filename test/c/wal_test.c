@@ -365,6 +365,21 @@ static void test_proof(void) {
   CHECK(!proof_with(own, 2, 3));     /* a dead writer's */
 }
 
+/* A later record that is damaged itself proves nothing. */
+static void test_proof_damaged(void) {
+  test_log log = {0};
+  skv_wal_place place = first_place(5), hole = place;
+  uint64_t at;
+  log.bytes = skv_calloc(1, log.size = 160);
+  place.offset = 160;
+  append_record(&log, &place, SKV_RECORD_COMMIT, "later", 5, LOG_START + 8, 3);
+  log.bytes[160 + SKV_RECORD_HEADER] ^= 1;
+  CHECK(!skv_wal_proof_of_damage(log.bytes, log.size, LOG_START, &hole, &at));
+  log.bytes[160 + SKV_RECORD_HEADER] ^= 1;
+  CHECK(skv_wal_proof_of_damage(log.bytes, log.size, LOG_START, &hole, &at));
+  skv_free(log.bytes);
+}
+
 /* Bytes that look like a log but are none: no proof, and soon. */
 static void test_proof_noise(void) {
   size_t size = 4u << 20;
@@ -397,6 +412,7 @@ int main(void) {
   test_stale_epoch();
   test_stale_seed();
   test_proof();
+  test_proof_damaged();
   test_proof_noise();
   CHECK(skv_alloc_count() == 0);
   return check_end();
