@@ -220,7 +220,7 @@ $(eval $(call test_flavour,build/test,))
 $(eval $(call test_flavour,build/asan,$(ASAN_FLAGS)))
 $(eval $(call test_flavour,build/tsan,$(TSAN_FLAGS)))
 # Branches as they are written; asserts are not ours to reach.
-$(eval $(call test_flavour,build/gcov,--coverage -O0 -DNDEBUG))
+$(eval $(call test_flavour,build/gcov,--coverage -O0 -DNDEBUG -DSKV_COVERAGE))
 
 FUZZ_FLAGS := -DSKV_TEST $(SANITIZE) \
   -fsanitize=fuzzer-no-link,address,undefined

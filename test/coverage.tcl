@@ -25,13 +25,16 @@ set files {
   engine/seg/seg_frame.c engine/seg/seg_compress.c engine/store/head.c
 }
 
-# C tests that read and write these files, and what meets them through SQL.
+# C tests that read and write these files, what meets them through SQL, and the
+# harnesses, an N-th of what `make test` does.
 set tests {
-  backup_test batch_test check_test compact_test damage_test db_test decode_test diff_test disk_test
-  *fault*_test kill_test picker_test process_test sched_test
-  recover_test seg_test store_test tree_test wal_test
+  backup_test check_test compact_test damage_test db_test decode_test diff_test
+  disk_test fault_sites_test fault_test fuzz history_test images_test kill_test
+  picker_test process_test recover_test salvage_test sched_test seg_test
+  store_test sweep_test tree_test wal_test
   vtab_basic vtab_conflict store_fault processes
 }
+set env(SKV_PART) 40
 set keep [expr {"-keep" in $argv}]
 set given [lsearch -all -inline -not $argv -keep]
 if {[llength $given] && [lindex $given 0] ni {* {}}} { set tests [join $given] }

@@ -665,7 +665,7 @@ static bool is_chosen(uint64_t n, uint64_t calls, fault_set *seen) {
   bool is_first = !fault_set_has(seen, fault_world.sites[n]);
   fault_set_add(seen, fault_world.sites[n]);
   uint64_t stride = calls / harness_some(RUNS_IN_CI) + 1;
-  if (harness.share > 1 && n % harness.share != 0) is_first = false;
+  if (harness.is_mutant && n % harness.share != 0) is_first = false;
   return is_first || n % stride == 0 || harness.soak_s > 0;
 }
 

@@ -11,7 +11,8 @@
  *
  *   In `make test` it runs cases SEED .. SEED + CASES_IN_CI - 1, always the
  *   same ones. SKV_SOAK_S in the environment (seconds, set by `make soak`)
- *   makes it go on until that time is over. The argument CASE runs one alone.
+ *   makes it go on until that time is over; SKV_PART=N (set by `make
+ *   coverage`) leaves an N-th. The argument CASE runs one alone.
  *
  * MUTANTS  With SKV_MUTANT in the environment (test/mutants) a quarter is done:
  *   hundreds of planted bugs are judged, and most need the first cases only.
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "test/c/check.h"
 
@@ -34,6 +36,7 @@ static struct harness {
   uint64_t first, next, only; /* cases; only: 0 is all */
   double soak_s;              /* 0: bounded by counts */
   uint64_t share;             /* do one out of so many of the cases */
+  bool is_mutant;
   double start;
   char where[32];
 } harness;
@@ -47,9 +50,13 @@ static inline double harness_now(void) {
 static inline void harness_begin(int argc, char **argv) {
   const char *seed = getenv("SKV_SEED");
   const char *soak = getenv("SKV_SOAK_S");
+  const char *part = getenv("SKV_PART");
   harness.first = seed && *seed ? strtoull(seed, NULL, 10) : 1;
   harness.soak_s = soak && *soak ? strtod(soak, NULL) : 0;
-  harness.share = getenv("SKV_MUTANT") != NULL ? 4 : 1;
+  harness.is_mutant = getenv("SKV_MUTANT") != NULL;
+  harness.share = part && *part       ? strtoull(part, NULL, 10)
+                  : harness.is_mutant ? 4
+                                      : 1;
   harness.only = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
   harness.next = harness.only ? harness.only : harness.first;
   harness.start = harness_now();
@@ -84,6 +91,18 @@ static inline bool harness_next(uint64_t in_ci, uint64_t *n) {
     goes_on &= *n - harness.first < harness_some(in_ci);
   if (!goes_on) check_where = "";
   return goes_on;
+}
+
+#ifdef SKV_COVERAGE
+extern void __gcov_dump(void);
+#endif
+
+/* End a child without what exit() does, but with its branch counts kept. */
+_Noreturn static inline void harness_exit(int status) {
+#ifdef SKV_COVERAGE
+  __gcov_dump();
+#endif
+  _exit(status);
 }
 
 /* Say how much of something was done. test/floors.tsv has the least of it. */

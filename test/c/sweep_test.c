@@ -253,7 +253,7 @@ static void in_child(void (*run)(const char *), const char *arg) {
   pid_t pid = fork();
   if (pid == 0) {
     run(arg);
-    _exit(0);
+    harness_exit(0);
   }
   waitpid(pid, &status, 0);
 }
