@@ -17,22 +17,60 @@
 
 /* ---- Nodes and handles ------------------------------------------------- */
 
-skv_mem_node *skv_mem_find(skv_mem_fs *fs, const skv_mem_node *dir,
-                           const char *name) {
-  skv_mem_node *n = fs->nodes;
-  while (n != NULL && (n->parent != dir || strcmp(n->name, name) != 0)) {
+skv_mem_name *skv_mem_find_name(skv_mem_fs *fs, const skv_mem_node *dir,
+                                const char *name) {
+  skv_mem_name *n = fs->names;
+  while (n != NULL && (n->dir != dir || strcmp(n->text, name) != 0)) {
     n = n->next;
   }
   return n;
 }
 
-skv_mem_node *skv_mem_node_new(skv_mem_fs *fs, skv_mem_node *parent,
+skv_mem_node *skv_mem_find(skv_mem_fs *fs, const skv_mem_node *dir,
+                           const char *name) {
+  const skv_mem_name *n = skv_mem_find_name(fs, dir, name);
+  return n != NULL ? n->node : NULL;
+}
+
+skv_mem_name *skv_mem_name_of(skv_mem_fs *fs, const skv_mem_node *node) {
+  skv_mem_name *n = fs->names;
+  while (n != NULL && n->node != node) n = n->next;
+  return n;
+}
+
+skv_mem_name *skv_mem_name_new(skv_mem_fs *fs, skv_mem_node *dir,
+                               const char *text, skv_mem_node *node) {
+  int rc = STRATAKV_OK;
+  skv_mem_name *name = skv_new(sizeof *name, &rc);
+  if (name == NULL) return NULL;
+  snprintf(name->text, sizeof name->text, "%s", text);
+  name->dir = dir;
+  name->node = node;
+  node->names++;
+  name->next = fs->names;
+  fs->names = name;
+  return name;
+}
+
+void skv_mem_name_free(skv_mem_fs *fs, skv_mem_name *name) {
+  skv_mem_name **link = &fs->names;
+  while (*link != name) link = &(*link)->next;
+  *link = name->next;
+  name->node->names--;
+  skv_mem_node_reap(fs, name->node);
+  skv_free(name);
+}
+
+/* The root is in no directory. */
+skv_mem_node *skv_mem_node_new(skv_mem_fs *fs, skv_mem_node *dir,
                                const char *name, bool is_dir) {
   int rc = STRATAKV_OK;
   skv_mem_node *node = skv_new(sizeof *node, &rc);
   if (node == NULL) return NULL;
-  snprintf(node->name, sizeof node->name, "%s", name);
-  node->parent = parent;
+  if (dir != NULL && skv_mem_name_new(fs, dir, name, node) == NULL) {
+    skv_free(node);
+    return NULL;
+  }
   node->is_dir = is_dir;
   node->inode = ++fs->next_inode;
   node->next = fs->nodes;
@@ -57,7 +95,7 @@ uint64_t skv_mem_free_bytes(const skv_mem_fs *fs) {
 }
 
 void skv_mem_node_reap(skv_mem_fs *fs, skv_mem_node *node) {
-  if (node->uses > 0 || node->parent != NULL || node == fs->root) return;
+  if (node->uses > 0 || node->names > 0 || node == fs->root) return;
   mem_node_free(fs, node);
 }
 
@@ -114,7 +152,8 @@ static int mem_walk_step(mem_walk *walk, const char *name, bool is_last) {
     if ((walk->flags & SKV_DIR_BENEATH) && walk->depth < 0) {
       return STRATAKV_AUTH;
     }
-    if (walk->node->parent != NULL) walk->node = walk->node->parent;
+    const skv_mem_name *own = skv_mem_name_of(walk->fs, walk->node);
+    if (own != NULL) walk->node = own->dir;
     return STRATAKV_OK;
   }
   skv_mem_node *next = skv_mem_find(walk->fs, walk->node, name);
@@ -212,14 +251,15 @@ static void mem_dir_close(skv_dir *dir) {
 /* ---- Directories ------------------------------------------------------- */
 
 /* The path of a directory, written from its end to its start. */
-static int mem_path(const skv_mem_node *node, char path[4096]) {
+static int mem_path(skv_mem_fs *fs, const skv_mem_node *node, char path[4096]) {
   size_t at = 4095;
   path[at] = '\0';
-  for (; node->parent != NULL; node = node->parent) {
-    size_t n = strlen(node->name);
+  const skv_mem_name *name;
+  for (; (name = skv_mem_name_of(fs, node)) != NULL; node = name->dir) {
+    size_t n = strlen(name->text);
     if (n + 1 > at) return STRATAKV_CANTOPEN;
     at -= n;
-    memcpy(path + at, node->name, n);
+    memcpy(path + at, name->text, n);
     path[--at] = '/';
   }
   if (path[at] == '\0') path[--at] = '/';
@@ -233,7 +273,7 @@ static int mem_dir_info(skv_dir *dir, skv_err *err, skv_dir_info *out) {
   skv_mutex_lock(&fs->mutex);
   out->device = fs->device;
   out->inode = mem_dir_node(dir)->inode;
-  int rc = mem_path(mem_dir_node(dir), out->path);
+  int rc = mem_path(fs, mem_dir_node(dir), out->path);
   skv_mutex_unlock(&fs->mutex);
   out->owner = 1000;
   out->euid = 1000;
@@ -250,9 +290,9 @@ static int mem_dir_list(skv_dir *dir, int (*each)(void *arg, const char *name),
   skv_mem_fs *fs = mem_dir_fs(dir);
   skv_buf names = {0};
   skv_mutex_lock(&fs->mutex);
-  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next) {
-    if (n->parent != mem_dir_node(dir)) continue;
-    skv_buf_append(&names, n->name, strlen(n->name) + 1);
+  for (const skv_mem_name *n = fs->names; n != NULL; n = n->next) {
+    if (n->dir != mem_dir_node(dir)) continue;
+    skv_buf_append(&names, n->text, strlen(n->text) + 1);
   }
   skv_mutex_unlock(&fs->mutex);
   int rc = names.rc;
@@ -276,17 +316,15 @@ static int mem_dir_sync(skv_dir *dir, skv_err *err) {
 /* What renaming `from` onto `to` may not do. */
 static int mem_rename_locked(skv_mem_fs *fs, skv_mem_node *dir,
                              const char *from, const char *to) {
-  skv_mem_node *node = skv_mem_find(fs, dir, from);
-  skv_mem_node *old = skv_mem_find(fs, dir, to);
-  if (node == NULL) return STRATAKV_NOTFOUND;
-  if (node == old) return STRATAKV_OK;
-  if (old != NULL && (old->is_dir || node->is_dir)) return STRATAKV_IOERR;
+  skv_mem_name *name = skv_mem_find_name(fs, dir, from);
+  skv_mem_name *old = skv_mem_find_name(fs, dir, to);
+  if (name == NULL) return STRATAKV_NOTFOUND;
+  if (old != NULL && old->node == name->node) return STRATAKV_OK;
+  if (old != NULL && (old->node->is_dir || name->node->is_dir))
+    return STRATAKV_IOERR;
   if (strlen(to) >= SKV_MEM_NAME_SIZE) return STRATAKV_IOERR;
-  if (old != NULL) {
-    old->parent = NULL;
-    skv_mem_node_reap(fs, old);
-  }
-  snprintf(node->name, sizeof node->name, "%s", to);
+  if (old != NULL) skv_mem_name_free(fs, old);
+  snprintf(name->text, sizeof name->text, "%s", to);
   return STRATAKV_OK;
 }
 
@@ -305,14 +343,13 @@ static int mem_dir_unlink(skv_dir *dir, const char *name, skv_err *err) {
   skv_mem_fs *fs = mem_dir_fs(dir);
   int rc = STRATAKV_OK;
   skv_mutex_lock(&fs->mutex);
-  skv_mem_node *node = skv_mem_find(fs, mem_dir_node(dir), name);
-  if (node == NULL) {
+  skv_mem_name *entry = skv_mem_find_name(fs, mem_dir_node(dir), name);
+  if (entry == NULL) {
     rc = STRATAKV_NOTFOUND;
-  } else if (node->is_dir) {
+  } else if (entry->node->is_dir) {
     rc = STRATAKV_IOERR;
   } else {
-    node->parent = NULL;
-    skv_mem_node_reap(fs, node);
+    skv_mem_name_free(fs, entry);
   }
   skv_mutex_unlock(&fs->mutex);
   if (rc == STRATAKV_OK) return rc;
@@ -320,25 +357,42 @@ static int mem_dir_unlink(skv_dir *dir, const char *name, skv_err *err) {
                    rc == STRATAKV_NOTFOUND ? "no such file" : "a directory");
 }
 
-/* A node has one name: a file system without hard links. */
+static int mem_link_locked(skv_mem_fs *fs, skv_dir *from_dir, const char *from,
+                           skv_dir *to_dir, const char *to) {
+  skv_mem_node *dir = mem_dir_node(to_dir);
+  skv_mem_node *node = skv_mem_find(fs, mem_dir_node(from_dir), from);
+  if (mem_dir_fs(to_dir) != fs || fs->no_links) return STRATAKV_CANTOPEN;
+  if (node == NULL) return STRATAKV_NOTFOUND;
+  if (node->is_dir || strlen(to) >= SKV_MEM_NAME_SIZE) return STRATAKV_CANTOPEN;
+  if (skv_mem_find(fs, dir, to) != NULL) return STRATAKV_CONSTRAINT;
+  bool made = skv_mem_name_new(fs, dir, to, node) != NULL;
+  return made ? STRATAKV_OK : STRATAKV_NOMEM;
+}
+
 static int mem_dir_link(skv_dir *from_dir, const char *from, skv_dir *to_dir,
                         const char *to, skv_err *err) {
-  SKV_UNUSED(from_dir);
-  SKV_UNUSED(to_dir);
-  SKV_UNUSED(to);
-  return SKV_ERROR(err, STRATAKV_CANTOPEN, "cannot link %s: not supported",
-                   from);
+  skv_mem_fs *fs = mem_dir_fs(from_dir);
+  skv_mutex_lock(&fs->mutex);
+  int rc = mem_link_locked(fs, from_dir, from, to_dir, to);
+  skv_mutex_unlock(&fs->mutex);
+  if (rc == STRATAKV_OK) return rc;
+  if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  return SKV_ERROR(err, rc, "cannot link %s: %s", from,
+                   rc == STRATAKV_NOTFOUND     ? "no such file"
+                   : rc == STRATAKV_CONSTRAINT ? "the new name exists"
+                                               : "not supported");
 }
 
 static int mem_dir_remove(skv_dir *dir, skv_err *err) {
   skv_mem_fs *fs = mem_dir_fs(dir);
   skv_mem_node *node = mem_dir_node(dir);
   skv_mutex_lock(&fs->mutex);
-  bool is_used = node == fs->root || node->parent == NULL;
-  for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next) {
-    is_used |= n->parent == node;
+  skv_mem_name *own = skv_mem_name_of(fs, node);
+  bool is_used = own == NULL;
+  for (const skv_mem_name *n = fs->names; n != NULL; n = n->next) {
+    is_used |= n->dir == node;
   }
-  if (!is_used) node->parent = NULL; /* freed with its last handle */
+  if (!is_used) skv_mem_name_free(fs, own); /* the node: with this handle */
   skv_mutex_unlock(&fs->mutex);
   if (!is_used) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_IOERR, "cannot remove a directory in use");
@@ -430,6 +484,7 @@ static skv_env *mem_process_new(skv_mem_fs *fs) {
 }
 
 static void mem_fs_free(skv_mem_fs *fs) {
+  while (fs->names != NULL) skv_mem_name_free(fs, fs->names);
   while (fs->nodes != NULL) mem_node_free(fs, fs->nodes);
   skv_mutex_clear(&fs->mutex);
   skv_free(fs);

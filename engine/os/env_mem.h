@@ -35,17 +35,23 @@ typedef struct skv_mem_lock {
 
 /* A file or directory. Freed when it has no name and no use. */
 typedef struct skv_mem_node {
-  struct skv_mem_node *next;    /* all nodes of the file system */
-  struct skv_mem_node *parent;  /* the directory that names it; NULL: unlinked,
-                                  or the root */
-  char name[SKV_MEM_NAME_SIZE]; /* within parent */
+  struct skv_mem_node *next; /* all nodes of the file system */
   bool is_dir;
+  unsigned names; /* that lead to it; a directory has one, the root none */
   uint64_t inode;
   unsigned uses;       /* open handles and mappings */
   uint8_t *bytes;      /* file: SKV_MEM_FILE_MAX reserved, or NULL */
   uint64_t size;       /* file: its bytes; those above are zero */
   skv_mem_lock *locks; /* file: no two of one owner overlap */
 } skv_mem_node;
+
+/* An entry of a directory. A file may have several, hard links. */
+typedef struct skv_mem_name {
+  struct skv_mem_name *next; /* all names of the file system */
+  skv_mem_node *dir;         /* where it stands */
+  skv_mem_node *node;        /* what it names */
+  char text[SKV_MEM_NAME_SIZE];
+} skv_mem_name;
 
 /* A mapping of a node by a process. */
 typedef struct skv_mem_map {
@@ -62,6 +68,8 @@ typedef struct skv_mem_fs {
   uint64_t next_inode;
   skv_mem_node *nodes; /* all of them */
   skv_mem_node *root;  /* also in nodes */
+  skv_mem_name *names; /* all of them */
+  bool no_links;       /* no file may have a second name */
   skv_mem_map *maps;
   skv_prng prng;
   uint64_t capacity; /* bytes of all files together; 0: no bound */
@@ -83,12 +91,20 @@ struct skv_mem_handle {
   skv_mem_handle *next; /* in env->handles */
   skv_mem_node *node;
   bool can_write;
+  char name[SKV_MEM_NAME_SIZE]; /* file: that it was opened by */
 };
 
 /* The caller holds fs->mutex in all of these. */
 skv_mem_node *skv_mem_find(skv_mem_fs *fs, const skv_mem_node *dir,
                            const char *name); /* NULL if not there */
-skv_mem_node *skv_mem_node_new(skv_mem_fs *fs, skv_mem_node *parent,
+skv_mem_name *skv_mem_find_name(skv_mem_fs *fs, const skv_mem_node *dir,
+                                const char *name); /* the entry itself */
+skv_mem_name *skv_mem_name_of(skv_mem_fs *fs,
+                              const skv_mem_node *node); /* one; NULL: none */
+skv_mem_name *skv_mem_name_new(skv_mem_fs *fs, skv_mem_node *dir,
+                               const char *text, skv_mem_node *node);
+void skv_mem_name_free(skv_mem_fs *fs, skv_mem_name *name); /* unlink */
+skv_mem_node *skv_mem_node_new(skv_mem_fs *fs, skv_mem_node *dir,
                                const char *name, bool is_dir);
 void skv_mem_node_unuse(skv_mem_fs *fs, skv_mem_node *node);
 void skv_mem_node_reap(skv_mem_fs *fs, skv_mem_node *node); /* if unneeded */

@@ -8,6 +8,7 @@
 #include "engine/os/env_mem.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/util/alloc.h"
@@ -40,11 +41,11 @@ static int mem_open_locked(skv_mem_env *env, skv_mem_node *dir,
   if (node == NULL) return STRATAKV_NOMEM;
   *out = skv_mem_handle_new(env, node);
   if (*out == NULL) {
-    if (is_made) node->parent = NULL;
-    skv_mem_node_reap(env->fs, node);
+    if (is_made) skv_mem_name_free(env->fs, skv_mem_name_of(env->fs, node));
     return STRATAKV_NOMEM;
   }
   (*out)->can_write = (flags & SKV_FILE_WRITE) != 0;
+  snprintf((*out)->name, sizeof(*out)->name, "%s", name);
   return STRATAKV_OK;
 }
 
@@ -82,13 +83,14 @@ static void mem_file_close(skv_file *file) {
 /* ---- Bytes ------------------------------------------------------------- */
 
 static int mem_error(skv_err *err, int rc, const char *operation,
-                     const skv_mem_node *node) {
+                     skv_file *file) {
+  const char *name = mem_file(file)->name;
   if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
   if (rc == STRATAKV_FULL) {
-    return SKV_ERROR(err, rc, "disk full writing %s", node->name);
+    return SKV_ERROR(err, rc, "disk full writing %s", name);
   }
   return SKV_ERROR(err, rc, "cannot %s %s: not open for writing", operation,
-                   node->name);
+                   name);
 }
 
 /* Address space for `size` bytes of the node. */
@@ -140,7 +142,7 @@ static int mem_file_write(skv_file *file, uint64_t offset, const void *data,
     if (node->size < end) node->size = end;
   }
   mem_file_unlock_fs(file);
-  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "write", node);
+  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "write", file);
 }
 
 static int mem_file_sync(skv_file *file, skv_err *err) {
@@ -161,7 +163,7 @@ static int mem_file_allocate(skv_file *file, uint64_t size, skv_err *err) {
   int rc = mem_room(mem_file(file), size);
   if (rc == STRATAKV_OK && node->size < size) node->size = size;
   mem_file_unlock_fs(file);
-  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "allocate", node);
+  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "allocate", file);
 }
 
 /* What is cut off is zeroed, so that growing again shows zeros. */
@@ -173,7 +175,7 @@ static int mem_file_truncate(skv_file *file, uint64_t size, skv_err *err) {
     node->size = size;
   }
   mem_file_unlock_fs(file);
-  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "truncate", node);
+  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "truncate", file);
 }
 
 static void mem_file_advise(skv_file *file, uint64_t offset, uint64_t size,
@@ -206,12 +208,12 @@ static int mem_file_map(skv_file *file, size_t size, bool write, bool random,
                         skv_err *err, void **out) {
   SKV_UNUSED(random);
   assert(size > 0);
-  skv_mem_node *node = mem_file_lock_fs(file);
+  const skv_mem_node *node = mem_file_lock_fs(file);
   skv_mem_env *env = skv_mem_env_of(file->env);
   int rc = mem_map_locked(env, mem_file(file), size, write);
   *out = rc == STRATAKV_OK ? node->bytes : NULL;
   mem_file_unlock_fs(file);
-  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "map", node);
+  return rc == STRATAKV_OK ? rc : mem_error(err, rc, "map", file);
 }
 
 static void mem_unmap(skv_env *env, void *address, size_t size) {
@@ -332,14 +334,15 @@ static int mem_lock_change(const skv_mem_handle *owner, uint64_t start,
 static int mem_file_lock(skv_file *file, uint64_t offset, uint64_t size,
                          int mode, skv_err *err) {
   assert(size > 0);
-  skv_mem_node *node = mem_file_lock_fs(file);
+  (void)mem_file_lock_fs(file);
   int rc = mem_lock_change(mem_file(file), offset, offset + size, mode);
   mem_file_unlock_fs(file);
   if (rc == STRATAKV_OK) return rc;
   if (rc == STRATAKV_BUSY) {
-    return SKV_ERROR(err, rc, "%s is locked by another process", node->name);
+    return SKV_ERROR(err, rc, "%s is locked by another process",
+                     mem_file(file)->name);
   }
-  return mem_error(err, rc, "lock", node);
+  return mem_error(err, rc, "lock", file);
 }
 
 void skv_mem_file_functions(skv_env *env) {

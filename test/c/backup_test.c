@@ -158,6 +158,7 @@ static void copy_goes_on(const world *w, const char *path, uint64_t lsn) {
 static void test_shapes(uint64_t seed) {
   world w = {.rng = {seed}};
   skv_env *env = skv_env_mem_new();
+  skv_mem_env_of(env)->fs->no_links = seed % 3 == 2;
   world_open(&w, env, FIXTURE_PATH);
   uint32_t steps = pick(&w, 4) == 0 ? pick(&w, 5) : pick(&w, 3000);
   for (uint32_t i = 0; i < steps; i++) world_step(&w);
@@ -353,25 +354,21 @@ static bool dir_is_there(skv_env *env, const char *path) {
 static void remove_copy(skv_env *env) {
   skv_mem_fs *fs = skv_mem_env_of(env)->fs;
   skv_mutex_lock(&fs->mutex);
-  skv_mem_node *dir = skv_mem_find(fs, fs->root, "copy");
-  for (skv_mem_node *n = fs->nodes, *next; n != NULL && dir != NULL; n = next) {
+  skv_mem_name *copy = skv_mem_find_name(fs, fs->root, "copy");
+  for (skv_mem_name *n = fs->names, *next; n != NULL && copy; n = next) {
     next = n->next;
-    if (n->parent != dir) continue;
-    n->parent = NULL;
-    skv_mem_node_reap(fs, n);
+    if (n->dir == copy->node) skv_mem_name_free(fs, n);
   }
-  if (dir != NULL) {
-    dir->parent = NULL;
-    skv_mem_node_reap(fs, dir);
-  }
+  if (copy) skv_mem_name_free(fs, copy);
   skv_mutex_unlock(&fs->mutex);
 }
 
 static uint64_t faults_fired;
 
 static void test_faults(const char *operation, int code, bool is_forever,
-                        bool is_partial) {
+                        bool is_partial, bool no_links) {
   skv_env *env = skv_env_mem_new();
+  skv_mem_env_of(env)->fs->no_links = no_links;
   skv_env *fault = skv_env_fault_new(env);
   world w = {.rng = {9}};
   world_open(&w, fault, FIXTURE_PATH);
@@ -639,10 +636,11 @@ int main(int argc, char **argv) {
   if (harness.only == 0) {
     test_writing();
     test_posix();
-    test_faults("*", 0, false, false);
-    test_faults("*", STRATAKV_NOMEM, false, false);
-    test_faults("file_write", STRATAKV_FULL, false, true);
-    test_faults("*", 0, true, false);
+    test_faults("*", 0, false, false, false);
+    test_faults("*", 0, false, false, true);
+    test_faults("*", STRATAKV_NOMEM, false, false, false);
+    test_faults("file_write", STRATAKV_FULL, false, true, true);
+    test_faults("*", 0, true, false, true);
     test_cancel();
     test_kill();
     harness_count("backup-faults", faults_fired);

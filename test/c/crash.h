@@ -283,10 +283,12 @@ static inline fixture_image crash_image(const crash *c) {
 /* All processes die at this moment. */
 static inline fixture_image crash_death(const recording *r, skv_prng *rng) {
   fixture_image image = {0};
-  for (const skv_mem_node *n = r->fs->nodes; n != NULL; n = n->next) {
-    if (n->is_dir || n->parent == NULL) continue;
-    fixture_file *to = fixture_add(&image, n->name, n->bytes, n->size);
-    snprintf(to->dir, sizeof to->dir, "/%s", n->parent->name);
+  for (const skv_mem_name *name = r->fs->names; name; name = name->next) {
+    const skv_mem_node *n = name->node;
+    if (n->is_dir) continue;
+    fixture_file *to = fixture_add(&image, name->text, n->bytes, n->size);
+    snprintf(to->dir, sizeof to->dir, "/%s",
+             skv_mem_name_of(r->fs, name->dir)->text);
     const record_op *op = r->storing;
     if (op == NULL || op->inode != n->inode) continue;
     uint64_t done = skv_prng_below(rng, op->size + 1);

@@ -107,8 +107,9 @@ static inline fixture_image fixture_take(skv_env *mem) {
   skv_mem_fs *fs = skv_mem_env_of(mem)->fs;
   skv_mutex_lock(&fs->mutex);
   const skv_mem_node *dir = fixture_dir(fs);
-  for (const skv_mem_node *n = fs->nodes; n != NULL && dir != NULL; n = n->next)
-    if (n->parent == dir) fixture_add(&image, n->name, n->bytes, n->size);
+  for (const skv_mem_name *n = fs->names; n != NULL && dir != NULL; n = n->next)
+    if (n->dir == dir)
+      fixture_add(&image, n->text, n->node->bytes, n->node->size);
   skv_mutex_unlock(&fs->mutex);
   return image;
 }

@@ -11,7 +11,8 @@
  * MODEL  A file has bytes that are durable (base) and bytes that its users see
  *   (now): base with the file's logged operations done in order. A directory
  *   has the names that are durable; the operations logged on it lead to those
- *   that are there. Creating, renaming and unlinking are one operation each.
+ *   that are there. Creating, linking, renaming and unlinking are one operation
+ *   each.
  *   A directory's own name is an entry of the directory above.
  *
  * MAPPINGS  A store into a mapping is an operation when skv_env.stored tells
@@ -273,7 +274,9 @@ static inline void record_compare(recording *r) {
       at++;
     printf("%s differs from the log of what was written to it at %llu: was a "
            "store into its mapping not announced?\n",
-           n->name, (unsigned long long)at);
+           skv_mem_name_of(r->fs, n) ? skv_mem_name_of(r->fs, n)->text
+                                     : "a file without a name",
+           (unsigned long long)at);
     CHECK(same);
     exit(check_end()); /* every later event would say so */
   }
@@ -398,17 +401,22 @@ static inline int record_open(skv_dir *d, const char *name, int flags,
   return rc;
 }
 
+/* What names a directory in the one above; NULL for the root. */
+static inline const skv_mem_name *record_own_name(skv_dir *d) {
+  return skv_mem_name_of(skv_mem_env_of(d->env)->fs,
+                         ((skv_mem_handle *)d)->node);
+}
+
 static inline int record_dir_open(skv_env *env, const char *base,
                                   const char *path, int flags, skv_err *err,
                                   skv_dir **out) {
   recording *r = record_before(env);
   uint64_t last = r->fs->next_inode;
   int rc = r->plain.dir_open(env, base, path, flags, err, out);
-  if (rc != STRATAKV_OK) return rc;
-  const skv_mem_node *node = ((skv_mem_handle *)*out)->node;
-  if (node->inode > last)
-    record_did_names(r, RECORD_LINK, node->parent->inode, "", node->name,
-                     node->inode);
+  if (rc != STRATAKV_OK || record_inode(*out) <= last) return rc;
+  const skv_mem_name *made = record_own_name(*out);
+  record_did_names(r, RECORD_LINK, made->dir->inode, "", made->text,
+                   made->node->inode);
   return rc;
 }
 
@@ -434,6 +442,17 @@ static inline int record_rename(skv_dir *d, const char *from, const char *to,
   return rc;
 }
 
+/* A second name is durable when its directory is. */
+static inline int record_link(skv_dir *from_dir, const char *from,
+                              skv_dir *to_dir, const char *to, skv_err *err) {
+  recording *r = record_before(to_dir->env);
+  const skv_mem_node *node = record_node(from_dir, from);
+  int rc = r->plain.dir_link(from_dir, from, to_dir, to, err);
+  if (rc == STRATAKV_OK)
+    record_did_names(r, RECORD_LINK, record_inode(to_dir), "", to, node->inode);
+  return rc;
+}
+
 static inline int record_unlink(skv_dir *d, const char *name, skv_err *err) {
   recording *r = record_before(d->env);
   record_keep_stale(r, record_node(d, name));
@@ -445,10 +464,11 @@ static inline int record_unlink(skv_dir *d, const char *name, skv_err *err) {
 
 static inline int record_dir_remove(skv_dir *d, skv_err *err) {
   recording *r = record_before(d->env);
-  const skv_mem_node *node = ((skv_mem_handle *)d)->node, *above = node->parent;
+  const skv_mem_name *own = record_own_name(d);
+  skv_mem_name was = own != NULL ? *own : (skv_mem_name){0};
   int rc = r->plain.dir_remove(d, err);
   if (rc == STRATAKV_OK)
-    record_did_names(r, RECORD_UNLINK, above->inode, node->name, "", 0);
+    record_did_names(r, RECORD_UNLINK, was.dir->inode, was.text, "", 0);
   return rc;
 }
 
@@ -462,8 +482,8 @@ static inline int record_dir_sync(skv_dir *d, skv_err *err) {
 static inline int record_dir_sync_parent(skv_dir *d, skv_err *err) {
   recording *r = record_before(d->env);
   int rc = r->plain.dir_sync_parent(d, err);
-  const skv_mem_node *above = ((skv_mem_handle *)d)->node->parent;
-  if (rc == STRATAKV_OK && above != NULL) record_settle(r, above->inode);
+  const skv_mem_name *own = record_own_name(d);
+  if (rc == STRATAKV_OK && own != NULL) record_settle(r, own->dir->inode);
   return rc;
 }
 
@@ -493,6 +513,7 @@ static inline void record_attach(recording *r, skv_env *env) {
   env->file_open = record_open;
   env->dir_open = record_dir_open;
   env->dir_rename = record_rename;
+  env->dir_link = record_link;
   env->dir_unlink = record_unlink;
   env->dir_remove = record_dir_remove;
   env->dir_sync = record_dir_sync;
@@ -513,6 +534,7 @@ static inline void record_detach(recording *r, skv_env *env) {
   env->file_open = plain->file_open;
   env->dir_open = plain->dir_open;
   env->dir_rename = plain->dir_rename;
+  env->dir_link = plain->dir_link;
   env->dir_unlink = plain->dir_unlink;
   env->dir_remove = plain->dir_remove;
   env->dir_sync = plain->dir_sync;
@@ -541,13 +563,14 @@ static inline recording *record_begin(skv_env *env,
   recording *r = record_new(env, event);
   record_names names = {0};
   for (const skv_mem_node *n = r->fs->nodes; n != NULL; n = n->next) {
-    if (n->parent != NULL)
-      record_names_set(&names, n->parent->inode, n->name, n->inode);
-    if (n->is_dir) continue;
-    record_file *file = record_add_file(r, n->inode, n->name);
+    if (n->is_dir || n->names == 0) continue;
+    const char *name = skv_mem_name_of(r->fs, n)->text;
+    record_file *file = record_add_file(r, n->inode, name);
     record_put(&file->now, 0, n->bytes, n->size);
     file->base = record_bytes_copy(&file->now);
   }
+  for (const skv_mem_name *n = r->fs->names; n != NULL; n = n->next)
+    record_names_set(&names, n->dir->inode, n->text, n->node->inode);
   r->names = names.list;
   r->name_count = names.count;
   record_attach(r, env);
@@ -570,9 +593,8 @@ typedef struct record_copy {
 static inline record_copy *record_copy_new(const recording *r) {
   record_copy *copy = fixture_alloc(sizeof *copy);
   copy->root = r->fs->root->inode;
-  for (const skv_mem_node *n = r->fs->nodes; n != NULL; n = n->next)
-    if (n->parent != NULL)
-      record_names_set(&copy->there, n->parent->inode, n->name, n->inode);
+  for (const skv_mem_name *n = r->fs->names; n != NULL; n = n->next)
+    record_names_set(&copy->there, n->dir->inode, n->text, n->node->inode);
   for (size_t i = 0; i < r->op_count; i++)
     record_log(&copy->r, &r->ops[i], r->ops[i].data);
   copy->r.file_count = r->file_count;
@@ -590,22 +612,48 @@ static inline record_copy *record_copy_new(const recording *r) {
   return copy;
 }
 
+static inline skv_mem_node *record_new_node(const record_copy *copy,
+                                            skv_mem_fs *fs, uint64_t inode);
+
+/* The entry that an entry of the copy has in fs; NULL: none. */
+static inline skv_mem_name *record_new_name(const record_copy *copy,
+                                            skv_mem_fs *fs,
+                                            const record_name *name) {
+  const skv_mem_node *dir = record_new_node(copy, fs, name->dir);
+  return dir != NULL ? skv_mem_find_name(fs, dir, name->name) : NULL;
+}
+
+static inline skv_mem_node *record_new_node(const record_copy *copy,
+                                            skv_mem_fs *fs, uint64_t inode) {
+  if (inode == copy->root) return fs->root;
+  for (size_t i = 0; i < copy->there.count; i++) {
+    if (copy->there.list[i].inode != inode) continue;
+    skv_mem_name *name = record_new_name(copy, fs, &copy->there.list[i]);
+    if (name != NULL) return name->node;
+  }
+  return NULL;
+}
+
 /* The inode that an inode of the copy has in fs. What nobody can name any more
  * keeps a number of its own. */
 static inline uint64_t record_new_inode(const record_copy *copy, skv_mem_fs *fs,
                                         uint64_t inode) {
   if (inode == 0) return 0;
-  if (inode == copy->root) return fs->root->inode;
+  const skv_mem_node *node = record_new_node(copy, fs, inode);
+  return node != NULL ? node->inode : inode | UINT64_C(1) << 63;
+}
+
+/* An image holds a file once for each of its names: one file again. */
+static inline void record_join_links(const record_copy *copy, skv_mem_fs *fs) {
   for (size_t i = 0; i < copy->there.count; i++) {
-    const record_name *name = &copy->there.list[i];
-    if (name->inode != inode) continue;
-    uint64_t above = record_new_inode(copy, fs, name->dir);
-    for (const skv_mem_node *n = fs->nodes; n != NULL; n = n->next)
-      if (n->parent != NULL && n->parent->inode == above &&
-          strcmp(n->name, name->name) == 0)
-        return n->inode;
+    skv_mem_node *node = record_new_node(copy, fs, copy->there.list[i].inode);
+    skv_mem_name *name = record_new_name(copy, fs, &copy->there.list[i]);
+    if (name == NULL || name->node == node) continue;
+    skv_mem_node *dir = name->dir;
+    skv_mem_name_free(fs, name);
+    if (skv_mem_name_new(fs, dir, copy->there.list[i].name, node) == NULL)
+      abort();
   }
-  return inode | UINT64_C(1) << 63;
 }
 
 /* Go on with the copy, which is used up, on env's file system, which holds
@@ -618,6 +666,7 @@ static inline recording *record_resume(record_copy *copy, skv_env *env) {
   memset(&copy->r, 0, sizeof copy->r);
   r->fs = fs;
   r->plain = plain;
+  record_join_links(copy, fs);
   for (size_t i = 0; i < r->op_count; i++) {
     r->ops[i].inode = record_new_inode(copy, fs, r->ops[i].inode);
     r->ops[i].target = record_new_inode(copy, fs, r->ops[i].target);

@@ -351,6 +351,7 @@ static void work_begin(uint64_t seed, int sync, unsigned processes,
   work.stride = 1;
   work.keys = KEYS;
   work.env[0] = fixture_world(&(fixture_image){0});
+  skv_mem_env_of(work.env[0])->fs->no_links = seed % 5 == 2;
   if (processes > 1) work.env[1] = skv_env_mem_process(work.env[0]);
   work.r = record_begin(work.env[0], work_event);
   if (processes > 1) record_attach(work.r, work.env[1]);
