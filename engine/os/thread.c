@@ -81,22 +81,38 @@ static int thread_create(skv_thread *thread, void *(*run)(void *), void *arg) {
   return failed;
 }
 
+/* What a thread begins with; it frees it. */
+typedef struct thread_begin {
+  char name[THREAD_NAME_SIZE];
+  void *(*run)(void *);
+  void *arg;
+} thread_begin;
+
+/* It names itself: for a name of another's, glibc opens a file in /proc. */
+static void *thread_main(void *arg) {
+  thread_begin begin = *(thread_begin *)arg;
+  skv_free(arg);
+  pthread_setname_np(pthread_self(), begin.name);
+  return begin.run(begin.arg);
+}
+
 int skv_thread_start(skv_thread *thread, const char *name, void *(*run)(void *),
                      void *arg, skv_err *err) {
+  int rc = STRATAKV_OK;
+  thread_begin *begin = skv_new(sizeof *begin, &rc);
+  if (begin == NULL) return skv_error_nomem(err);
+  size_t n = strnlen(name, sizeof begin->name - 1);
+  memcpy(begin->name, name, n);
+  begin->run = run;
+  begin->arg = arg;
   int failed = skv_alloc_may(THREAD_STACK_SIZE)
-                   ? thread_create(thread, run, arg)
+                   ? thread_create(thread, thread_main, begin)
                    : EAGAIN;
-  if (failed != 0) {
-    char text[128];
-    return SKV_ERROR(err, STRATAKV_NOMEM, "cannot start thread %s: %s", name,
-                     strerror_r(failed, text, sizeof text));
-  }
-  char kept[THREAD_NAME_SIZE];
-  size_t n = strnlen(name, sizeof kept - 1);
-  memcpy(kept, name, n);
-  kept[n] = '\0';
-  pthread_setname_np(thread->thread, kept);
-  return STRATAKV_OK;
+  if (failed == 0) return STRATAKV_OK;
+  skv_free(begin);
+  char text[128];
+  return SKV_ERROR(err, STRATAKV_NOMEM, "cannot start thread %s: %s", name,
+                   strerror_r(failed, text, sizeof text));
 }
 
 void skv_thread_join(skv_thread *thread) { pthread_join(thread->thread, NULL); }
