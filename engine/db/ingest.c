@@ -2,11 +2,11 @@
  * INGEST: the commit of a transaction that was too large for the log.
  *
  * PAYLOAD  first file number, n (varints), then for each segment, ascending by
- *   key: slot, incarnation, count of its unnamed file; size, entries,
- *   tombstones, raw bytes (varints); min key, max key (slices). Their entries
- *   have no LSN of their own: the run's is the INGEST record's. The n file
- *   numbers were reserved by an edit before, so that finishing may be repeated
- *   whatever else took numbers in between.
+ *   key: slot, incarnation, count of its unnamed file; uid, size,
+ *   entries, tombstones, raw bytes (varints); min key, max key (slices). Their
+ *   entries have no LSN of their own: the run's is the INGEST record's. The n
+ *   file numbers were reserved by an edit before, so that finishing may be
+ *   repeated whatever else took numbers in between.
  *
  * The record makes the transaction durable; one edit then names its segments,
  * ends the log and begins the next (P5). Whoever takes WRITE after a death in
@@ -38,6 +38,7 @@ static void ingest_encode(const skv_products *products, uint64_t first,
     skv_buf_varint(payload, p->tmp.slot);
     skv_buf_varint(payload, p->tmp.incarnation);
     skv_buf_varint(payload, p->tmp.number);
+    skv_buf_varint(payload, p->meta.uid);
     skv_buf_varint(payload, p->meta.size);
     skv_buf_varint(payload, p->meta.entries);
     skv_buf_varint(payload, p->meta.tombstones);
@@ -59,12 +60,15 @@ int skv_ingest_encode(skv_db *db, const skv_products *products,
 
 static const uint8_t *ingest_decode_one(const uint8_t *p, const uint8_t *end,
                                         skv_product *out) {
-  uint64_t v[7];
-  for (int i = 0; i < 7 && p; i++) p = skv_varint_get(p, end, &v[i]);
+  uint64_t v[8];
+  for (int i = 0; i < 8 && p; i++) p = skv_varint_get(p, end, &v[i]);
   if (!p || v[0] > 0xff || v[1] > UINT32_MAX) return NULL;
   out->tmp = (skv_name){SKV_NAME_TMP, v[2], (uint32_t)v[0], (uint32_t)v[1]};
-  out->meta = (skv_seg_meta){
-      .size = v[3], .entries = v[4], .tombstones = v[5], .raw_bytes = v[6]};
+  out->meta = (skv_seg_meta){.uid = v[3],
+                             .size = v[4],
+                             .entries = v[5],
+                             .tombstones = v[6],
+                             .raw_bytes = v[7]};
   p = skv_slice_get(p, end, &out->meta.min_key);
   return p ? skv_slice_get(p, end, &out->meta.max_key) : NULL;
 }

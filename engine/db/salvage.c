@@ -112,12 +112,21 @@ static int manifest_edits(manifest_walk *walk, uint64_t *at, skv_err *err) {
   return rc;
 }
 
+/* What this program cannot read is not damaged. */
+static int salvage_newer(const skv_err *why, skv_err *err) {
+  return SKV_ERROR(err, STRATAKV_NOTADB,
+                   "a store of a newer format is not salvaged: %s",
+                   why->message);
+}
+
 static int manifest_walk_all(manifest_walk *walk, skv_err *err) {
   skv_salvage *s = walk->s;
   skv_err why = {0};
   uint64_t file, at;
   int rc = skv_manifest_header(walk->bytes.data, walk->bytes.size, walk->name,
                                &why, s->store_id, &file);
+  if (rc == STRATAKV_NOTADB && skv_head_is_newer(walk->bytes.data))
+    return salvage_newer(&why, err);
   if (rc != STRATAKV_OK)
     return skv_salvage_damage(s, walk->name, 0, err, why.message);
   rc = skv_version_new(NULL, s->store_id, err, &walk->version);
@@ -170,6 +179,8 @@ static int salvage_head(skv_salvage *s, skv_err *err) {
   size_t count = salvage_numbers(&s->manifests, &manifests);
   int rc = skv_head_current(s->from, &why, id, &file);
   if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  if (rc == STRATAKV_NOTADB && skv_head_current_is_newer(s->from))
+    return salvage_newer(&why, err);
   if (rc == STRATAKV_OK)
     rc = salvage_manifest(s, file, err, &used);
   else
@@ -193,6 +204,24 @@ static void seg_text(uint64_t number, char text[SKV_NAME_SIZE]) {
   skv_name_format(&name, text);
 }
 
+static skv_salvage_ref salvage_ref_of(const skv_segref *ref) {
+  return (skv_salvage_ref){ref->number, ref->meta.uid, ref->ingest_lsn,
+                           ref->trim};
+}
+
+bool skv_salvage_find(const skv_salvage *s, uint64_t number, bool by_uid,
+                      skv_salvage_ref *out) {
+  size_t count = 0;
+  skv_segref *const *segs =
+      s->version ? skv_version_segs(s->version, &count) : NULL;
+  for (size_t i = 0; i < count; i++)
+    if (number == (by_uid ? segs[i]->meta.uid : segs[i]->number)) {
+      *out = salvage_ref_of(segs[i]);
+      return true;
+    }
+  return false;
+}
+
 /* As the manifest says. */
 static int salvage_named(skv_salvage *s, skv_err *err) {
   size_t count;
@@ -201,9 +230,9 @@ static int salvage_named(skv_salvage *s, skv_err *err) {
   int rc = STRATAKV_OK;
   for (size_t i = 0; rc == STRATAKV_OK && i < count; i++) {
     char text[SKV_NAME_SIZE];
+    skv_salvage_ref ref = salvage_ref_of(segs[i]);
     seg_text(segs[i]->number, text);
-    rc =
-        skv_salvage_seg(s, text, segs[i]->ingest_lsn, true, segs[i]->trim, err);
+    rc = skv_salvage_seg(s, text, &ref, err);
     if (rc == STRATAKV_NOTFOUND)
       rc = skv_salvage_damage(s, text, UINT64_MAX, err, "missing");
   }
@@ -213,24 +242,20 @@ static int salvage_named(skv_salvage *s, skv_err *err) {
   return rc;
 }
 
-/* What is known of a segment that may be an ingested one. */
-static uint64_t salvage_ingest_of(const skv_salvage *s, uint64_t number,
-                                  bool *known) {
-  const skv_salvage_ingest *list =
-      (const skv_salvage_ingest *)(const void *)s->ingests.data;
+/* What is known of a segment of which the manifest may not know, or no more:
+ * all of its keys are taken. */
+static bool salvage_ref(const skv_salvage *s, uint64_t number,
+                        skv_salvage_ref *out) {
+  const skv_salvage_ref *list =
+      (const skv_salvage_ref *)(const void *)s->ingests.data;
   size_t count = s->ingests.size / sizeof *list;
-  *known = false;
-  for (size_t i = 0; i < count; i++)
-    if (number >= list[i].first && number - list[i].first < list[i].count)
-      return list[i].lsn;
-  skv_segref *const *segs =
-      s->version ? skv_version_segs(s->version, &count) : NULL;
-  for (size_t i = 0; segs && i < count; i++)
-    if (segs[i]->number == number) {
-      *known = true;
-      return segs[i]->ingest_lsn;
-    }
-  return 0;
+  bool is_known = skv_salvage_find(s, number, false, out);
+  for (size_t i = 0; i < count && !is_known; i++) {
+    *out = list[i];
+    is_known = out->number == number;
+  }
+  out->trim = skv_slice_of(NULL, 0);
+  return is_known;
 }
 
 static const skv_wal_info *salvage_wal_info(const skv_salvage *s,
@@ -254,10 +279,10 @@ static int salvage_all(skv_salvage *s, skv_err *err) {
     rc = skv_salvage_log(s, wals[i], NULL, true, err);
   for (size_t i = 0; rc == STRATAKV_OK && i < seg_count; i++) {
     char text[SKV_NAME_SIZE];
-    bool known;
-    uint64_t lsn = salvage_ingest_of(s, segs[i], &known);
+    skv_salvage_ref ref;
+    bool is_known = salvage_ref(s, segs[i], &ref);
     seg_text(segs[i], text);
-    rc = skv_salvage_seg(s, text, lsn, known, skv_slice_of(NULL, 0), err);
+    rc = skv_salvage_seg(s, text, is_known ? &ref : NULL, err);
     if (rc == STRATAKV_NOTFOUND) rc = STRATAKV_OK;
   }
   for (size_t i = 0; rc == STRATAKV_OK && i < wal_count; i++)

@@ -39,13 +39,13 @@ void skv_sorter_clear(skv_sorter *sorter);
 
 /* ---- Reading ------------------------------------------------------------- */
 
-/* An INGEST record whose segments stand under their numbers or their
- * temporary names. */
-typedef struct skv_salvage_ingest {
-  uint64_t first; /* file number */
-  uint64_t count;
-  uint64_t lsn;
-} skv_salvage_ingest;
+/* What is known of a segment, from the manifest or from an INGEST record. */
+typedef struct skv_salvage_ref {
+  uint64_t number;
+  uint64_t uid;
+  uint64_t ingest_lsn; /* 0: an ordinary one */
+  skv_slice trim;      /* keys below are not taken */
+} skv_salvage_ref;
 
 typedef struct skv_salvage {
   skv_store *from;
@@ -56,7 +56,7 @@ typedef struct skv_salvage {
   skv_version *version;          /* what the manifest says; NULL: none */
   bool is_whole;                 /* and it is all of it: other files are old */
   skv_buf segs, wals, manifests; /* uint64_t: numbers in the directory */
-  skv_buf ingests;               /* skv_salvage_ingest */
+  skv_buf ingests;               /* skv_salvage_ref: of the logs' records */
   uint8_t tables[8192];          /* a bit for each id that has entries */
 } skv_salvage;
 
@@ -65,10 +65,14 @@ int skv_salvage_damage(skv_salvage *s, const char *file, uint64_t at,
 int skv_salvage_note(skv_salvage *s, const char *file, uint64_t at,
                      skv_err *err, const char *text);
 
-/* All that verifies in a segment's file. trim: keys below are not taken.
+/* All that verifies in a segment's file; ref NULL: nothing is known of it.
  * NOTFOUND: it is not there. */
-int skv_salvage_seg(skv_salvage *s, const char *name, uint64_t ingest_lsn,
-                    bool lsn_known, skv_slice trim, skv_err *err);
+int skv_salvage_seg(skv_salvage *s, const char *name,
+                    const skv_salvage_ref *ref, skv_err *err);
+/* What the manifest says of the segment with this number (or uid, where
+ * by_uid); false: nothing. */
+bool skv_salvage_find(const skv_salvage *s, uint64_t number, bool by_uid,
+                      skv_salvage_ref *out);
 /* All that verifies in a log; info (NULL: unknown) is what the manifest says.
  * With `ingests_only` only INGEST records are taken note of. */
 int skv_salvage_log(skv_salvage *s, uint64_t number, const skv_wal_info *info,

@@ -30,10 +30,9 @@ static bool salvage_is_sane(const skv_entry *entry) {
 typedef struct seg_source {
   skv_salvage *s;
   const char *name;
-  uint64_t ingest_lsn; /* 0: an ordinary one */
-  bool lsn_known;      /* whether that is certain */
-  bool doubted;        /* said so already */
-  skv_slice trim;
+  skv_salvage_ref ref;
+  bool is_known; /* ref says which segment it is */
+  bool doubted;  /* said so already */
   skv_scan scan;
   skv_buf key;
 } seg_source;
@@ -59,15 +58,15 @@ static int seg_lost(seg_source *source, const skv_scan_block *b, skv_err *err) {
 
 static int seg_take(seg_source *source, skv_entry *entry, uint64_t at,
                     skv_err *err) {
-  if (source->ingest_lsn != 0) entry->lsn = source->ingest_lsn;
-  if (entry->lsn == 0 && !source->lsn_known && !source->doubted) {
+  if (source->ref.ingest_lsn != 0) entry->lsn = source->ref.ingest_lsn;
+  if (entry->lsn == 0 && !source->is_known && !source->doubted) {
     source->doubted = true;
     int rc = skv_salvage_damage(source->s, source->name, at, err,
                                 "the commit of these entries is lost: they "
                                 "count as older than all others");
     if (rc != STRATAKV_OK) return rc;
   }
-  if (skv_compare(entry->key, source->trim) < 0) return STRATAKV_OK;
+  if (skv_compare(entry->key, source->ref.trim) < 0) return STRATAKV_OK;
   if (!salvage_is_sane(entry))
     return skv_salvage_damage(source->s, source->name, at, err,
                               "an entry that cannot be");
@@ -89,8 +88,16 @@ static int seg_take_block(seg_source *source, const skv_scan_block *b,
   return rc;
 }
 
+/* Another segment stands under this name: it is taken as what it is, if the
+ * manifest knows it, and else not at all: it is of another store or time. */
+static bool seg_is_taken(seg_source *source) {
+  const skv_scan *scan = &source->scan;
+  return !scan->is_other ||
+         skv_salvage_find(source->s, scan->seg.footer.uid, true, &source->ref);
+}
+
 static int seg_take_all(seg_source *source, skv_err *err) {
-  bool more = true;
+  bool more = seg_is_taken(source);
   int rc = STRATAKV_OK;
   for (int i = 0; rc == STRATAKV_OK && i < SKV_SCAN_PARTS; i++)
     if (source->scan.parts[i].what[0] != 0)
@@ -99,8 +106,8 @@ static int seg_take_all(seg_source *source, skv_err *err) {
                               source->scan.parts[i].what);
   if (rc == STRATAKV_OK && !source->scan.has_uid)
     rc = skv_salvage_damage(source->s, source->name, UINT64_MAX, err,
-                            "without its footer nothing in this segment "
-                            "verifies: all of it is lost");
+                            "nothing in this segment can be verified: none "
+                            "of it is taken");
   while (rc == STRATAKV_OK && more) {
     skv_scan_block block;
     rc = skv_scan_next(&source->scan, err, &block, &more);
@@ -111,13 +118,10 @@ static int seg_take_all(seg_source *source, skv_err *err) {
   return rc;
 }
 
-int skv_salvage_seg(skv_salvage *s, const char *name, uint64_t ingest_lsn,
-                    bool lsn_known, skv_slice trim, skv_err *err) {
-  seg_source source = {.s = s,
-                       .name = name,
-                       .ingest_lsn = ingest_lsn,
-                       .lsn_known = lsn_known,
-                       .trim = trim};
+int skv_salvage_seg(skv_salvage *s, const char *name,
+                    const skv_salvage_ref *ref, skv_err *err) {
+  seg_source source = {.s = s, .name = name, .is_known = ref != NULL};
+  if (ref) source.ref = *ref;
   skv_err why = {0};
   skv_in *in = NULL;
   int rc = skv_in_open_name(s->from, name, false, &why, &in);
@@ -125,7 +129,7 @@ int skv_salvage_seg(skv_salvage *s, const char *name, uint64_t ingest_lsn,
   if (rc == STRATAKV_NOTFOUND) return rc;
   if (rc != STRATAKV_OK)
     return skv_salvage_damage(s, name, UINT64_MAX, err, why.message);
-  rc = skv_scan_open(in, err, &source.scan);
+  rc = skv_scan_open(in, ref ? &ref->uid : NULL, err, &source.scan);
   if (rc == STRATAKV_OK) {
     rc = seg_take_all(&source, err);
     skv_scan_close(&source.scan);
@@ -177,17 +181,23 @@ static bool log_is_aborted(const log_source *source, const skv_wal_record *r) {
              skv_wal_lsn(source->header.start, r->offset);
 }
 
-static bool salvage_names(const skv_salvage *s, uint64_t number) {
-  size_t count;
-  if (!s->version) return false;
-  skv_segref *const *segs = skv_version_segs(s->version, &count);
-  for (size_t i = 0; i < count; i++)
-    if (segs[i]->number == number) return true;
-  return false;
+/* A segment of an INGEST, under its temporary name or its number. */
+static int log_ingested(skv_salvage *s, const skv_salvage_ref *ref,
+                        const skv_name *tmp, skv_err *err) {
+  skv_name name = {.kind = SKV_NAME_SEG, .number = ref->number};
+  char text[SKV_NAME_SIZE];
+  skv_name_format(tmp, text);
+  int rc = skv_salvage_seg(s, text, ref, err);
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  skv_name_format(&name, text);
+  rc = skv_salvage_seg(s, text, ref, err);
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  return skv_salvage_damage(s, text, UINT64_MAX, err,
+                            "a segment of a large transaction is missing");
 }
 
-/* An INGEST: what the manifest does not name yet is read from under its number
- * or its temporary name. */
+/* An INGEST: what the manifest does not name yet is read; at first it is only
+ * noted. */
 static int log_ingest(log_source *source, const skv_wal_record *r,
                       skv_err *err) {
   skv_salvage *s = source->s;
@@ -200,21 +210,13 @@ static int log_ingest(log_source *source, const skv_wal_record *r,
     return skv_salvage_damage(s, source->name, r->offset, err,
                               "INGEST does not decode");
   }
-  skv_salvage_ingest ingest = {first, products.count, lsn};
-  if (source->ingests_only) skv_buf_append(&s->ingests, &ingest, sizeof ingest);
-  for (size_t i = 0; rc == STRATAKV_OK && !source->ingests_only &&
-                     !salvage_names(s, first + i) && i < products.count;
-       i++) {
-    skv_name name = {.kind = SKV_NAME_SEG, .number = first + i};
-    char text[SKV_NAME_SIZE];
-    skv_name_format(&products.list[i].tmp, text);
-    rc = skv_salvage_seg(s, text, lsn, true, skv_slice_of(NULL, 0), err);
-    skv_name_format(&name, text);
-    if (rc == STRATAKV_NOTFOUND)
-      rc = skv_salvage_seg(s, text, lsn, true, skv_slice_of(NULL, 0), err);
-    if (rc == STRATAKV_NOTFOUND)
-      rc = skv_salvage_damage(s, text, UINT64_MAX, err,
-                              "a segment of a large transaction is missing");
+  for (size_t i = 0; rc == STRATAKV_OK && i < products.count; i++) {
+    const skv_product *p = &products.list[i];
+    skv_salvage_ref ref = {first + i, p->meta.uid, lsn, {NULL, 0}}, named;
+    if (source->ingests_only)
+      skv_buf_append(&s->ingests, &ref, sizeof ref);
+    else if (!skv_salvage_find(s, ref.number, false, &named))
+      rc = log_ingested(s, &ref, &p->tmp, err);
   }
   skv_free(products.list);
   if (s->ingests.rc != STRATAKV_OK) return skv_error_nomem(err);

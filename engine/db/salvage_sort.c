@@ -200,7 +200,7 @@ static int runs_open_one(runs_iter *it, skv_target *target,
   int rc =
       skv_in_open(target->store, 0, &run->tmp, run->meta.size, true, err, &in);
   if (rc != STRATAKV_OK) return rc;
-  rc = skv_seg_open(in, NULL, 0, 0, err, &it->segs[it->count]);
+  rc = skv_seg_open(in, NULL, 0, run->meta.uid, 0, err, &it->segs[it->count]);
   if (rc != STRATAKV_OK) {
     skv_in_close(in);
     return rc;

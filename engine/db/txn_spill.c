@@ -43,8 +43,8 @@ static int spill_open(skv_spill *spill, skv_err *err) {
     int rc = skv_in_open(db->store, 0, &p->tmp, p->meta.size, db->tree.map, err,
                          &in);
     if (rc == STRATAKV_OK)
-      rc = skv_seg_open(in, db->tree.cache, SPILL_CACHE_ID | p->tmp.number, 0,
-                        err, &spill->segs[i]);
+      rc = skv_seg_open(in, db->tree.cache, SPILL_CACHE_ID | p->tmp.number,
+                        p->meta.uid, 0, err, &spill->segs[i]);
     if (rc != STRATAKV_OK) {
       skv_in_close(in);
       return rc;

@@ -43,7 +43,9 @@
  *   file; a key touches one block. Absent when filter_bits is 0.
  *
  * PROPERTIES and FOOTER (the last 64 bytes) stand in seg_footer.c: magic
- *   "STRATSEG", format version, uid, places of the blocks, checksum.
+ *   "STRATSEG", format version, uid, places of the blocks, checksum. The uid
+ *   stands in the manifest too (tree/version.h), and who opens a segment says
+ *   which one it must be.
  *
  * INGESTED SEGMENTS  hold LSN 0 in every entry; the manifest gives the LSN of
  *   the commit, and the reader reports that (skv_seg_open's ingest_lsn).
@@ -71,6 +73,7 @@ typedef struct skv_seg_options {
 /* What the manifest keeps of a segment. Key slices belong to the object that
  * holds the meta. */
 typedef struct skv_seg_meta {
+  uint64_t uid;     /* as in the footer */
   uint64_t size;    /* bytes of the file */
   uint64_t entries; /* tombstones included */
   uint64_t tombstones;
@@ -105,9 +108,10 @@ typedef struct skv_seg skv_seg; /* an open segment; immutable, any thread */
 /* Open: reads and checks footer, index and filter. `in` is taken over; on
  * failure it stays the caller's, whose snapshot may hold the only way to the
  * file. cache may be NULL (then blocks are decoded into the iterator's own
- * memory). cache_id: unique number of the segment within the cache.
- * ingest_lsn: see above, 0 for an ordinary one. */
-int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
+ * memory). cache_id: unique number of the segment within the cache. uid: the
+ * segment's, CORRUPT if the file is another one. ingest_lsn: see above, 0 for
+ * an ordinary one. */
+int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id, uint64_t uid,
                  uint64_t ingest_lsn, skv_err *err, skv_seg **out);
 void skv_seg_close(skv_seg *seg); /* NULL allowed; drops its cached blocks */
 skv_in *skv_seg_in(const skv_seg *seg);         /* the file that it reads */
@@ -140,8 +144,5 @@ int skv_seg_iter_new(skv_seg *seg, bool keys_only, skv_err *err,
 /* About how many entries and file bytes lie in [start, end); NULL is open. */
 void skv_seg_estimate(skv_seg *seg, const skv_slice *start,
                       const skv_slice *end, uint64_t *entries, uint64_t *bytes);
-
-/* Verify every block; the first damage is CORRUPT with file and offset. */
-int skv_seg_check(skv_seg *seg, skv_err *err);
 
 #endif

@@ -1,112 +1,152 @@
 /*
- * What is asked of a whole segment: verify it, and estimate a range of it.
- * See seg.h.
+ * What is asked of a whole segment: verify it (seg_scan.h), and estimate a
+ * range of it (seg.h).
  */
 #include "engine/seg/seg_frame.h"
-#include "engine/seg/seg_open.h"
-#include "engine/util/alloc.h"
+#include "engine/seg/seg_scan.h"
 #include "engine/util/hash.h"
 
-/* ---- Check ------------------------------------------------------------- */
+/* ---- Check --------------------------------------------------------------- */
 
-/* What has been seen of the segment so far. */
 typedef struct seg_walk {
-  skv_seg *seg;
-  skv_buf key;  /* the current key */
-  skv_buf last; /* the one before */
-  skv_seg_props sum;
+  const skv_seg_judge *judge;
+  skv_scan scan;
+  skv_seg_props want; /* what it must hold; entries 0: not known */
+  skv_seg_props sum;  /* what was seen so far */
+  skv_buf key, last;  /* this entry's, and the one's before */
+  bool has_last;
+  bool is_broken; /* something is missing: sums mean nothing */
 } seg_walk;
 
-static void seg_walk_count(seg_walk *walk, const skv_block_item *item) {
-  skv_seg_props *sum = &walk->sum;
-  if (sum->entries == 0 || item->lsn < sum->min_lsn) sum->min_lsn = item->lsn;
-  if (item->lsn > sum->max_lsn) sum->max_lsn = item->lsn;
-  sum->entries++;
-  sum->tombstones += item->kind == SKV_KIND_DELETE;
-  sum->raw_bytes += walk->key.size + item->value.size;
+static int seg_damage(seg_walk *walk, uint64_t at, const char *what,
+                      skv_err *err) {
+  walk->is_broken = true;
+  return walk->judge->damage(walk->judge->arg, at, what, err);
 }
 
-/* Where the key stands: after the one before, behind the separator of the
- * block before and not behind its own, and known to the filter. */
-static const char *seg_walk_place(const seg_walk *walk, uint32_t i) {
-  const skv_seg *seg = walk->seg;
-  skv_slice key = skv_buf_bytes(&walk->key);
-  const skv_seg_props *props = &seg->props;
-  if (walk->sum.entries == 0 && !skv_equal(key, props->min_key))
-    return "first key is not what the properties say";
-  if (walk->sum.entries > 0 &&
-      skv_compare(skv_buf_bytes(&walk->last), key) >= 0)
+/* What the manifest says, as the properties would say it; without a manifest
+ * the properties are believed. */
+static skv_seg_props seg_wanted(const seg_walk *walk) {
+  const skv_seg_meta *meta = walk->judge->meta;
+  bool ingested = walk->judge->ingest_lsn != 0;
+  if (!meta) return walk->scan.seg.props;
+  return (skv_seg_props){.entries = meta->entries,
+                         .tombstones = meta->tombstones,
+                         .raw_bytes = meta->raw_bytes,
+                         .min_lsn = ingested ? 0 : meta->min_lsn,
+                         .max_lsn = ingested ? 0 : meta->max_lsn,
+                         .min_key = meta->min_key,
+                         .max_key = meta->max_key};
+}
+
+/* What is wrong with an entry's place or LSN; NULL: nothing. */
+static const char *seg_entry(const seg_walk *walk, const skv_entry *entry,
+                             uint32_t block) {
+  const skv_scan *scan = &walk->scan;
+  const skv_seg_props *want = &walk->want;
+  if (walk->has_last &&
+      skv_compare(skv_buf_bytes(&walk->last), entry->key) >= 0)
     return "keys out of order";
-  if (skv_index_find(&seg->index, key) != i) return "key in the wrong block";
-  if (!skv_seg_may_have(seg, skv_hash(key))) return "key unknown to the filter";
+  if (scan->has_index && skv_index_find(&scan->seg.index, entry->key) != block)
+    return "key in the wrong block";
+  if (!skv_seg_may_have(&scan->seg, skv_hash(entry->key)))
+    return "key unknown to the filter";
+  if (want->entries == 0) return NULL;
+  if (skv_compare(entry->key, want->min_key) < 0 ||
+      skv_compare(entry->key, want->max_key) > 0)
+    return "key outside the segment's range";
+  if (entry->lsn < want->min_lsn || entry->lsn > want->max_lsn)
+    return "LSN outside the segment's range";
   return NULL;
 }
 
-static int seg_walk_entry(seg_walk *walk, const skv_block *block, uint32_t i,
-                          uint32_t slot, skv_err *err) {
-  skv_block_item item;
-  if (!skv_block_get(block, slot, &item) || item.lsn < block->base ||
-      skv_block_slot_head(block, slot) != skv_block_head(item.suffix))
-    return skv_seg_damage(walk->seg, i, "malformed entry", err);
-  walk->key.size = 0;
-  skv_buf_append(&walk->key, skv_block_prefix(block), block->prefix);
-  skv_buf_append(&walk->key, item.suffix.data, item.suffix.size);
-  if (walk->key.rc != STRATAKV_OK) return skv_error_nomem(err);
-  const char *what = seg_walk_place(walk, i);
-  if (what) return skv_seg_damage(walk->seg, i, what, err);
-  seg_walk_count(walk, &item);
+static void seg_count(seg_walk *walk, const skv_entry *entry) {
+  skv_seg_props *sum = &walk->sum;
+  if (sum->entries == 0 || entry->lsn < sum->min_lsn) sum->min_lsn = entry->lsn;
+  if (entry->lsn > sum->max_lsn) sum->max_lsn = entry->lsn;
+  sum->entries++;
+  sum->tombstones += entry->kind == SKV_KIND_DELETE;
+  sum->raw_bytes += entry->key.size + entry->value.size;
   skv_buf swap = walk->last;
   walk->last = walk->key;
   walk->key = swap;
+  walk->has_last = true;
+}
+
+static int seg_block(seg_walk *walk, const skv_scan_block *b, skv_err *err) {
+  if (b->what) return seg_damage(walk, b->offset, b->what, err);
+  for (uint32_t slot = 0; slot < b->block.n; slot++) {
+    skv_entry entry;
+    const char *what = "malformed entry";
+    if (skv_scan_entry(&b->block, slot, &walk->key, &entry))
+      what = seg_entry(walk, &entry, b->number);
+    if (walk->key.rc != STRATAKV_OK) return skv_error_nomem(err);
+    if (what) return seg_damage(walk, b->offset, what, err);
+    if (walk->sum.entries == 0 && !walk->is_broken && walk->want.entries > 0 &&
+        !skv_equal(entry.key, walk->want.min_key))
+      return seg_damage(walk, b->offset, "the first key is another one", err);
+    seg_count(walk, &entry);
+  }
   return STRATAKV_OK;
 }
 
-static int seg_walk_end(const seg_walk *walk, skv_err *err) {
-  const skv_seg_props *sum = &walk->sum, *props = &walk->seg->props;
-  if (sum->entries == props->entries && sum->tombstones == props->tombstones &&
-      sum->raw_bytes == props->raw_bytes && sum->min_lsn == props->min_lsn &&
-      sum->max_lsn == props->max_lsn &&
-      skv_equal(skv_buf_bytes(&walk->last), props->max_key))
-    return STRATAKV_OK;
-  return skv_error_corrupt(err, skv_in_name(walk->seg->in),
-                           walk->seg->footer.props,
-                           "properties do not fit the entries");
-}
-
-/* Verify the bytes in the file, whatever was verified or cached before. */
-static int seg_check_bytes(skv_seg *seg, uint32_t i, skv_buf *buf,
-                           skv_err *err) {
-  uint64_t at = skv_seg_block_at(seg, i);
-  uint64_t size = skv_seg_block_size(seg, i);
-  const uint8_t *frame = seg->map ? seg->map + at : NULL;
-  if (!frame) {
-    buf->size = 0;
-    uint8_t *p = skv_buf_reserve(buf, (size_t)size);
-    if (!p) return skv_error_nomem(err);
-    int rc = skv_in_read(seg->in, at, p, (size_t)size, err);
+static int seg_blocks(seg_walk *walk, skv_err *err) {
+  const skv_seg_judge *judge = walk->judge;
+  bool more = true;
+  while (more) {
+    skv_scan_block block;
+    int rc = skv_scan_next(&walk->scan, err, &block, &more);
+    if (rc == STRATAKV_OK && more) rc = seg_block(walk, &block, err);
+    if (rc == STRATAKV_OK && more && judge->step)
+      rc = judge->step(judge->arg, block.end - block.offset, err);
     if (rc != STRATAKV_OK) return rc;
-    frame = p;
   }
-  const char *what = skv_frame_check(frame, size, SKV_FRAME_DATA,
-                                     skv_frame_seed(seg->footer.uid, at));
-  return what ? skv_seg_damage(seg, i, what, err) : STRATAKV_OK;
+  return STRATAKV_OK;
 }
 
-int skv_seg_check(skv_seg *seg, skv_err *err) {
-  seg_walk walk = {.seg = seg};
-  skv_seg_pin pin = {0};
-  skv_buf buf = {0};
-  skv_block block;
+static bool seg_sums_equal(const skv_seg_props *a, const skv_seg_props *b) {
+  return a->entries == b->entries && a->tombstones == b->tombstones &&
+         a->raw_bytes == b->raw_bytes && a->min_lsn == b->min_lsn &&
+         a->max_lsn == b->max_lsn;
+}
+
+/* Entries, properties and manifest say the same. */
+static int seg_compare(seg_walk *walk, skv_err *err) {
+  const skv_scan *scan = &walk->scan;
+  const skv_seg_props *props = &scan->seg.props, *want = &walk->want;
+  if (scan->has_props && (!seg_sums_equal(props, want) ||
+                          !skv_equal(props->min_key, want->min_key) ||
+                          !skv_equal(props->max_key, want->max_key)))
+    return seg_damage(walk, scan->seg.footer.props,
+                      "the properties are not what the manifest says", err);
+  if (!walk->is_broken &&
+      (!seg_sums_equal(&walk->sum, want) ||
+       !skv_equal(skv_buf_bytes(&walk->last), want->max_key)))
+    return seg_damage(walk, UINT64_MAX,
+                      "the entries are not what is said of them", err);
+  return STRATAKV_OK;
+}
+
+static int seg_walk_all(seg_walk *walk, skv_err *err) {
+  const skv_scan *scan = &walk->scan;
   int rc = STRATAKV_OK;
-  for (uint32_t i = 0; i < seg->index.n && rc == STRATAKV_OK; i++) {
-    rc = seg_check_bytes(seg, i, &buf, err);
-    if (rc == STRATAKV_OK) rc = skv_seg_load(seg, i, false, &pin, err, &block);
-    for (uint32_t s = 0; rc == STRATAKV_OK && s < block.n; s++)
-      rc = seg_walk_entry(&walk, &block, i, s, err);
-  }
-  if (rc == STRATAKV_OK) rc = seg_walk_end(&walk, err);
-  skv_seg_pin_clear(seg->cache, &pin);
-  skv_buf_clear(&buf);
+  for (int i = 0; rc == STRATAKV_OK && i < SKV_SCAN_PARTS; i++)
+    if (scan->parts[i].what[0] != 0)
+      rc = seg_damage(walk, scan->parts[i].offset, scan->parts[i].what, err);
+  if (rc != STRATAKV_OK || scan->is_other) return rc;
+  walk->want = seg_wanted(walk);
+  /* Without its index a segment is not read, whatever its blocks hold. */
+  if (scan->has_index) rc = seg_blocks(walk, err);
+  return rc == STRATAKV_OK ? seg_compare(walk, err) : rc;
+}
+
+int skv_seg_check(skv_in *in, const skv_seg_judge *judge, skv_err *err) {
+  seg_walk walk = {.judge = judge};
+  const uint64_t *uid = judge->meta ? &judge->meta->uid : NULL;
+  int rc = skv_scan_open(in, uid, err, &walk.scan);
+  if (rc != STRATAKV_OK) return rc;
+  rc = seg_walk_all(&walk, err);
+  skv_scan_close(&walk.scan);
   skv_buf_clear(&walk.key);
   skv_buf_clear(&walk.last);
   return rc;

@@ -99,7 +99,7 @@ static int seg_new_bitmap(skv_seg *seg, skv_err *err) {
   return STRATAKV_OK;
 }
 
-int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
+int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id, uint64_t uid,
                  uint64_t ingest_lsn, skv_err *err, skv_seg **out) {
   int rc = STRATAKV_OK;
   skv_seg *seg = skv_new(sizeof *seg, &rc);
@@ -114,6 +114,9 @@ int skv_seg_open(skv_in *in, skv_cache *cache, uint64_t cache_id,
   seg->ingest_lsn = ingest_lsn;
   seg->anonymous = sizeof *seg;
   rc = skv_seg_read_footer(seg, err);
+  if (rc == STRATAKV_OK && seg->footer.uid != uid) /* INV-8 */
+    rc = skv_error_corrupt(err, skv_in_name(in), seg->size - SKV_FOOTER_SIZE,
+                           "another segment stands here");
   if (rc == STRATAKV_OK) rc = seg_read_sections(seg, err);
   if (rc == STRATAKV_OK) rc = seg_new_bitmap(seg, err);
   if (rc != STRATAKV_OK) {

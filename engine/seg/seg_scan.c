@@ -36,10 +36,10 @@ static int scan_read(skv_scan *scan, uint64_t at, size_t size, skv_buf *buf,
   return STRATAKV_OK;
 }
 
-/* Whether the block at `offset` is a data block under the segment's uid. */
+/* Whether the block at `offset` is one of that kind, of this segment. */
 static bool scan_is_block(const skv_scan *scan, const uint8_t *frame,
-                          uint64_t size, uint64_t offset) {
-  return skv_frame_check(frame, size, SKV_FRAME_DATA,
+                          uint64_t size, int kind, uint64_t offset) {
+  return skv_frame_check(frame, size, kind,
                          skv_frame_seed(scan->seg.footer.uid, offset)) == NULL;
 }
 
@@ -70,13 +70,14 @@ static int scan_guess_uid(skv_scan *scan, skv_err *err) {
     memcpy(trial, uid, 8);
     trial[i / 256] ^= (uint8_t)i;
     scan->seg.footer.uid = skv_get64(trial);
-    scan->has_uid = scan_is_block(scan, scan->frame.data, scan->frame.size, 0);
+    scan->has_uid = scan_is_block(scan, scan->frame.data, scan->frame.size,
+                                  SKV_FRAME_DATA, 0);
   }
   return STRATAKV_OK;
 }
 
 /* Bytes were added to the file: the footer stands further in front. */
-static int scan_find_footer(skv_scan *scan, skv_err *err) {
+static int scan_find_footer(skv_scan *scan, const uint64_t *uid, skv_err *err) {
   uint64_t size = scan->seg.size;
   uint64_t back = size < SCAN_FOOTER_BACK ? size : SCAN_FOOTER_BACK;
   uint64_t from = (size - back) & ~UINT64_C(7);
@@ -86,7 +87,8 @@ static int scan_find_footer(skv_scan *scan, skv_err *err) {
   if (rc != STRATAKV_OK || !ok) return rc;
   for (uint64_t at = from; at + SKV_FOOTER_SIZE <= size; at += 8) {
     const uint8_t *p = scan->frame.data + (at - from);
-    if (skv_footer_decode(p, at, &scan->seg.footer, &what) != STRATAKV_OK)
+    if (skv_footer_decode(p, at, &scan->seg.footer, &what) != STRATAKV_OK ||
+        (uid && scan->seg.footer.uid != *uid))
       continue;
     scan->has_uid = scan->has_footer = true;
     scan->seg.size = at + SKV_FOOTER_SIZE;
@@ -95,19 +97,26 @@ static int scan_find_footer(skv_scan *scan, skv_err *err) {
   return STRATAKV_OK;
 }
 
-static int scan_open_footer(skv_scan *scan, skv_err *err) {
+static int scan_open_footer(skv_scan *scan, const uint64_t *uid, skv_err *err) {
   skv_err why = {0};
   skv_seg *seg = &scan->seg;
   int rc = skv_seg_read_footer(seg, &why);
+  uint64_t at = seg->size < SKV_FOOTER_SIZE ? 0 : seg->size - SKV_FOOTER_SIZE;
   if (rc == STRATAKV_OK) {
     scan->has_uid = scan->has_footer = true;
+    scan->is_other = uid && seg->footer.uid != *uid;
+    if (scan->is_other) scan_note(scan, 0, at, "another segment stands here");
     return rc;
   }
-  uint64_t at = seg->size < SKV_FOOTER_SIZE ? 0 : seg->size - SKV_FOOTER_SIZE;
-  scan_note(scan, 0, at, "the footer is damaged");
-  if (rc == STRATAKV_NOTADB) return STRATAKV_OK; /* another format */
-  rc = scan_find_footer(scan, err);
-  if (rc == STRATAKV_OK && !scan->has_uid) rc = scan_guess_uid(scan, err);
+  scan_note(scan, 0, at,
+            rc == STRATAKV_NOTADB ? "written in a newer format"
+                                  : "the footer is damaged");
+  if (rc == STRATAKV_NOTADB) return STRATAKV_OK;
+  rc = scan_find_footer(scan, uid, err);
+  if (rc != STRATAKV_OK || scan->has_uid) return rc;
+  if (!uid) return scan_guess_uid(scan, err);
+  seg->footer.uid = *uid;
+  scan->has_uid = true;
   return rc;
 }
 
@@ -155,12 +164,13 @@ static int scan_sections(skv_scan *scan, skv_err *err) {
   return rc;
 }
 
-int skv_scan_open(skv_in *in, skv_err *err, skv_scan *scan) {
+int skv_scan_open(skv_in *in, const uint64_t *uid, skv_err *err,
+                  skv_scan *scan) {
   memset(scan, 0, sizeof *scan);
   skv_unpack_ref();
   scan->seg.in = in;
   scan->seg.size = skv_in_size(in);
-  int rc = scan_open_footer(scan, err);
+  int rc = scan_open_footer(scan, uid, err);
   if (rc == STRATAKV_OK && scan->has_footer) rc = scan_sections(scan, err);
   scan->end = scan->has_footer ? scan->seg.footer.index : scan->seg.size;
   if (!scan->has_uid) scan->at = scan->end;
@@ -241,21 +251,26 @@ static int scan_peek(skv_scan *scan, skv_err *err, const uint8_t **out) {
   return STRATAKV_OK;
 }
 
-/* Whether a data block stands at scan->at; it is then in scan->frame. */
+/* Whether a data block stands at scan->at; it is then in scan->frame. The
+ * index there ends the data. */
 static int scan_try(skv_scan *scan, skv_err *err, bool *found) {
   const uint8_t *p;
   bool ok;
   *found = false;
   int rc = scan_peek(scan, err, &p);
   if (rc != STRATAKV_OK || !p) return rc;
-  if (p[13] != SKV_FRAME_DATA || p[12] > STRATAKV_COMPRESSION_ZSTD ||
-      skv_get16(p + 14) != 0)
+  int kind = p[13];
+  if ((kind != SKV_FRAME_DATA && kind != SKV_FRAME_INDEX) ||
+      p[12] > STRATAKV_COMPRESSION_ZSTD || skv_get16(p + 14) != 0)
     return rc;
   uint64_t size = skv_frame_size(skv_frame_stored(p));
   if (size > scan->end - scan->at) return rc;
   rc = scan_read(scan, scan->at, (size_t)size, &scan->frame, err, &ok);
   *found = rc == STRATAKV_OK && ok &&
-           scan_is_block(scan, scan->frame.data, size, scan->at);
+           scan_is_block(scan, scan->frame.data, size, kind, scan->at);
+  if (!*found || kind == SKV_FRAME_DATA) return rc;
+  scan->end = scan->at;
+  *found = false;
   return rc;
 }
 
@@ -269,6 +284,10 @@ static int scan_next_sought(skv_scan *scan, skv_err *err, skv_scan_block *out,
     int rc = scan_try(scan, err, &found);
     if (rc != STRATAKV_OK) return rc;
     if (found) break;
+  }
+  if (scan->end == from) { /* the index was met */
+    *more = false;
+    return STRATAKV_OK;
   }
   out->number = scan->next;
   out->offset = from;

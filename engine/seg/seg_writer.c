@@ -330,6 +330,7 @@ int skv_seg_writer_finish(skv_seg_writer *w, skv_err *err, skv_seg_meta *meta) {
     return SKV_ERROR(err, STRATAKV_MISUSE, "a segment without entries");
   w->rc = writer_put_end(w, err);
   if (w->rc != STRATAKV_OK) return w->rc;
+  meta->uid = w->footer.uid;
   meta->size = w->offset;
   meta->entries = w->props.entries;
   meta->tombstones = w->props.tombstones;

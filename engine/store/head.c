@@ -77,27 +77,52 @@ static int head_check(const uint8_t bytes[HEAD_SIZE], size_t got, uint64_t size,
   return STRATAKV_OK;
 }
 
-int skv_head_current(skv_store *store, skv_err *err, uint8_t store_id[16],
-                     uint64_t *manifest) {
+static int head_load(skv_store *store, skv_err *err, uint8_t bytes[HEAD_SIZE],
+                     size_t *got, uint64_t *size) {
   skv_env *env = skv_store_env(store);
   skv_file *file = NULL;
-  uint8_t bytes[HEAD_SIZE] = {0};
+  memset(bytes, 0, HEAD_SIZE);
+  *got = 0;
+  int rc = env->file_open(skv_store_dir(store), HEAD_CURRENT, 0, err, &file);
+  if (rc != STRATAKV_OK) return rc;
+  rc = env->file_size(file, err, size);
+  if (rc == STRATAKV_OK)
+    rc = env->file_read(file, 0, bytes, HEAD_SIZE, err, got);
+  env->file_close(file);
+  return rc;
+}
+
+int skv_head_current(skv_store *store, skv_err *err, uint8_t store_id[16],
+                     uint64_t *manifest) {
+  uint8_t bytes[HEAD_SIZE];
   uint64_t size = 0;
   size_t got = 0;
   memset(store_id, 0, 16);
   *manifest = 0;
-  int rc = env->file_open(skv_store_dir(store), HEAD_CURRENT, 0, err, &file);
-  if (rc != STRATAKV_OK) return rc;
-  rc = env->file_size(file, err, &size);
-  if (rc == STRATAKV_OK)
-    rc = env->file_read(file, 0, bytes, HEAD_SIZE, err, &got);
+  int rc = head_load(store, err, bytes, &got, &size);
   if (rc == STRATAKV_OK) rc = head_check(bytes, got, size, err);
   if (rc == STRATAKV_OK) {
     memcpy(store_id, bytes + 16, 16);
     *manifest = skv_get64(bytes + 32);
   }
-  env->file_close(file);
   return rc;
+}
+
+bool skv_head_is_newer(const uint8_t bytes[64]) {
+  uint8_t ours[56];
+  memcpy(ours, bytes, sizeof ours);
+  skv_put32(ours + 8, SKV_FORMAT);
+  return skv_get32(bytes + 8) > SKV_FORMAT &&
+         !skv_checksum_ok(ours, 56, 0, skv_get64(bytes + 56));
+}
+
+bool skv_head_current_is_newer(skv_store *store) {
+  uint8_t bytes[HEAD_SIZE];
+  uint64_t size = 0;
+  size_t got = 0;
+  return head_load(store, NULL, bytes, &got, &size) == STRATAKV_OK &&
+         got >= 12 && memcmp(bytes, HEAD_MAGIC, 8) == 0 &&
+         skv_head_is_newer(bytes);
 }
 
 /* ---- The manifest ------------------------------------------------------ */

@@ -193,6 +193,13 @@ static inline skv_head_pos skv_head_at(uint64_t file, uint64_t offset) {
   return file << 40 | offset;
 }
 
+/* Whether the 64 bytes of a CURRENT or a manifest's header, whose magic is
+ * theirs, are of a newer format: not if their checksum holds with our format
+ * in its place, for then its number is what was damaged. */
+bool skv_head_is_newer(const uint8_t bytes[64]);
+/* Whether CURRENT is; false if it cannot be read. */
+bool skv_head_current_is_newer(skv_store *store);
+
 /* Read CURRENT: the store id and the manifest's number. NOTFOUND if there is
  * none, NOTADB for foreign bytes or a newer format, CORRUPT for a bad
  * checksum. */

@@ -47,11 +47,11 @@ void skv_edit_flushed(skv_buf *edit, uint64_t number) {
 void skv_edit_seg(skv_buf *edit, uint64_t number, uint32_t level, uint64_t run,
                   uint64_t ingest_lsn, const skv_seg_meta *meta,
                   skv_slice trim) {
-  uint64_t numbers[10] = {number,           level,           run,
-                          ingest_lsn,       meta->size,      meta->entries,
-                          meta->tombstones, meta->raw_bytes, meta->min_lsn,
-                          meta->max_lsn};
-  edit_numbers(edit, SKV_EDIT_SEG, numbers, 10);
+  uint64_t numbers[11] = {
+      number,          level,         run,           ingest_lsn,
+      meta->uid,       meta->size,    meta->entries, meta->tombstones,
+      meta->raw_bytes, meta->min_lsn, meta->max_lsn};
+  edit_numbers(edit, SKV_EDIT_SEG, numbers, 11);
   skv_buf_slice(edit, meta->min_key);
   skv_buf_slice(edit, meta->max_key);
   skv_buf_slice(edit, trim);
@@ -382,6 +382,7 @@ static void edit_op_seg(edit_state *s) {
   uint64_t level = edit_take(s);
   ref.run = edit_take(s);
   ref.ingest_lsn = edit_take(s);
+  ref.meta.uid = edit_take(s);
   ref.meta.size = edit_take(s);
   ref.meta.entries = edit_take(s);
   ref.meta.tombstones = edit_take(s);

@@ -50,7 +50,7 @@ void skv_key_text(skv_slice key, char *text, size_t size) {
 /* An operation: its word, then its numbers by name; `keys` slices behind. */
 typedef struct text_op {
   const char *word;
-  const char *numbers[11];
+  const char *numbers[12];
   const char *keys[4];
 } text_op;
 
@@ -61,7 +61,7 @@ static const text_op text_ops[] = {
     [SKV_EDIT_END] = {"END", {"log", "end"}, {0}},
     [SKV_EDIT_FLUSHED] = {"FLUSHED", {"log"}, {0}},
     [SKV_EDIT_SEG] = {"SEG",
-                      {"number", "level", "run", "ingest LSN", "size",
+                      {"number", "level", "run", "ingest LSN", "uid", "size",
                        "entries", "tombstones", "raw bytes", "min LSN",
                        "max LSN"},
                       {"min", "max", "trim"}},
@@ -81,7 +81,9 @@ static const uint8_t *text_one(const uint8_t *p, const uint8_t *end, char *line,
   for (int i = 0; op->numbers[i] && p; i++) {
     uint64_t v = 0;
     p = skv_varint_get(p, end, &v);
-    at += (size_t)snprintf(line + at, size - at, "  %s %" PRIu64,
+    bool is_uid = tag == SKV_EDIT_SEG && i == 4; /* as inspect shows it */
+    at += (size_t)snprintf(line + at, size - at,
+                           is_uid ? "  %s %016" PRIx64 : "  %s %" PRIu64,
                            op->numbers[i], v);
   }
   for (int i = 0; op->keys[i] && p; i++) {

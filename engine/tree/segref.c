@@ -20,6 +20,7 @@ typedef struct segref_object {
 struct skv_segfile {
   atomic_size_t refs;
   uint64_t number; /* also its id in the block cache */
+  uint64_t uid;
   uint64_t size;
   uint64_t ingest_lsn;
   _Atomic(skv_seg *) seg; /* NULL until the first use */
@@ -61,6 +62,7 @@ int skv_segref_open(skv_tree *tree, skv_segref *ref, skv_err *err) {
   atomic_init(&file->seg, NULL);
   skv_mutex_init(&file->mutex);
   file->number = ref->number;
+  file->uid = ref->meta.uid;
   file->size = ref->meta.size;
   file->ingest_lsn = ref->ingest_lsn;
   file->in = in;
@@ -71,7 +73,8 @@ int skv_segref_open(skv_tree *tree, skv_segref *ref, skv_err *err) {
 int skv_segref_share(skv_segref *ref, const skv_segref *other, skv_err *err) {
   struct skv_segfile *file = other->file;
   if (file == NULL) return STRATAKV_OK;
-  if (file->size != ref->meta.size || file->ingest_lsn != ref->ingest_lsn) {
+  if (file->uid != ref->meta.uid || file->size != ref->meta.size ||
+      file->ingest_lsn != ref->ingest_lsn) {
     return SKV_ERROR(err, STRATAKV_CORRUPT,
                      "segment %" PRIu64 " is described in two ways",
                      ref->number);
@@ -86,8 +89,8 @@ static int segfile_load_locked(skv_tree *tree, struct skv_segfile *file,
                                skv_err *err, skv_seg **out) {
   *out = atomic_load_explicit(&file->seg, memory_order_relaxed);
   if (*out != NULL) return STRATAKV_OK;
-  int rc = skv_seg_open(file->in, tree->cache, file->number, file->ingest_lsn,
-                        err, out);
+  int rc = skv_seg_open(file->in, tree->cache, file->number, file->uid,
+                        file->ingest_lsn, err, out);
   if (rc == STRATAKV_OK) {
     file->in = NULL; /* the segment's now */
     atomic_store_explicit(&file->seg, *out, memory_order_release);

@@ -15,8 +15,9 @@
  *      4 END      number, end LSN: this log ends there (sealed, or where
  *                 recovery ended it: L2)
  *      5 FLUSHED  number: everything of this log is in segments; it is retired
- *      6 SEG      number, level, run, ingest LSN, size, entries, tombstones,
- *                 raw bytes, min LSN, max LSN, min key, max key, trim (slices)
+ *      6 SEG      number, level, run, ingest LSN, uid, size, entries,
+ *                 tombstones, raw bytes, min LSN, max LSN, min key, max key,
+ *                 trim (slices)
  *      7 REMOVE   segment number
  *      8 TRIM     segment number, key (slice): entries below it are consumed
  *      9 CLEAN    LSN: closed cleanly with this tail; void once any other edit
@@ -36,10 +37,14 @@
  *     - a segment has 1 <= entries, tombstones <= entries, min key <= trim <=
  *       max key; below level 0 its run is 0; REMOVE and TRIM name one that is
  *       there, and a trim grows. A number may come back in the edit that
- *       removes it (a move), with its old size and ingest LSN;
+ *       removes it (a move), with its old uid, size and ingest LSN;
  *     - segments of a run do not overlap: they cover [max(min key, trim), max
  *       key];
  *     - every LSN of a level-0 run is below the id of the next newer (INV-5).
+ *
+ * UID  The uid of a segment seeds the checksums of its blocks. It stands in its
+ *   footer and here: so a file that is another segment is noticed when it is
+ *   first used, and the blocks of one that lost its footer can be verified.
  *
  * TRIM  Compaction publishes in slices (P17): a level-0 segment of which the
  *   keys below `trim` were already merged downwards shows only the others.

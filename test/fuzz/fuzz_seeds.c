@@ -165,7 +165,7 @@ static void seed_edits(void) {
   skv_buf edit = {0}, file = {0};
   skv_manifest_end end;
   stratakv_table_info table = {.id = 1, .key_type = 1, .name = "kv"};
-  skv_seg_meta meta = {4096, 10, 1, 100, 5, 9, {0}, {0}};
+  skv_seg_meta meta = {0x5eed5eed5eed5eed, 4096, 10, 1, 100, 5, 9, {0}, {0}};
   meta.min_key = skv_slice_of("\0\1a", 3);
   meta.max_key = skv_slice_of("\0\1z", 3);
   skv_edit_next(&edit, 9);

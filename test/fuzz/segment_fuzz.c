@@ -6,6 +6,7 @@
 #include "engine/seg/seg.h"
 #include "engine/seg/seg_footer.h"
 #include "engine/seg/seg_frame.h"
+#include "engine/seg/seg_scan.h"
 #include "engine/util/hash.h"
 #include "test/fuzz/fuzz_file.h"
 #include "test/fuzz/fuzz_repair_seg.h"
@@ -18,12 +19,19 @@ size_t fuzz_repair(uint8_t *data, size_t size, size_t max, skv_prng *rng) {
   return size;
 }
 
-static int open_segment(size_t size, bool map, skv_err *err, skv_seg **out) {
+/* What the footer says, were it whole. */
+static uint64_t uid_of(const uint8_t *data, size_t size) {
+  return size < SKV_FOOTER_SIZE ? 0
+                                : skv_get64(data + size - SKV_FOOTER_SIZE + 16);
+}
+
+static int open_segment(uint64_t uid, size_t size, bool map, skv_err *err,
+                        skv_seg **out) {
   skv_in *in = NULL;
   *out = NULL;
   FUZZ_CHECK(skv_in_open(fuzz_store, 7, NULL, size, map, err, &in) ==
              STRATAKV_OK);
-  int rc = skv_seg_open(in, NULL, 0, 0, err, out);
+  int rc = skv_seg_open(in, NULL, 0, uid, 0, err, out);
   FUZZ_CHECK(rc == STRATAKV_OK || rc == STRATAKV_CORRUPT ||
              rc == STRATAKV_NOTADB);
   if (rc != STRATAKV_OK) {
@@ -76,6 +84,29 @@ static int walk(skv_seg *seg, bool is_whole, uint64_t *sum, uint64_t *count) {
   return rc != STRATAKV_OK ? rc : rc_back;
 }
 
+static int count_damage(void *arg, uint64_t at, const char *what,
+                        skv_err *err) {
+  size_t *count = arg;
+  SKV_UNUSED(at);
+  SKV_UNUSED(err);
+  FUZZ_CHECK(what[0] != 0);
+  ++*count;
+  return STRATAKV_OK;
+}
+
+/* Whether the check of the whole file finds nothing wrong. With another uid it
+ * must: the footer is not of the segment that is asked for. */
+static bool is_sound(skv_in *in, uint64_t uid) {
+  size_t count = 0, others = 0;
+  skv_err err;
+  skv_seg_meta other = {.uid = ~uid, .entries = 1};
+  skv_seg_judge judge = {NULL, 0, count_damage, NULL, &count};
+  FUZZ_CHECK(skv_seg_check(in, &judge, &err) == STRATAKV_OK);
+  judge = (skv_seg_judge){&other, 0, count_damage, NULL, &others};
+  FUZZ_CHECK(skv_seg_check(in, &judge, &err) == STRATAKV_OK && others > 0);
+  return count == 0;
+}
+
 static void estimate(skv_seg *seg, skv_slice key) {
   uint64_t entries, bytes;
   skv_seg_estimate(seg, NULL, NULL, &entries, &bytes);
@@ -85,17 +116,17 @@ static void estimate(skv_seg *seg, skv_slice key) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   skv_seg *seg[2] = {NULL, NULL};
-  skv_err err[2];
+  skv_err err[2] = {0}; /* stays empty where opening succeeds */
   int rc[2];
   uint64_t sum[2] = {0, 0}, count[2] = {0, 0};
   if (size == 0) return 0;
   fuzz_put("000007.seg", data, size);
   for (int map = 0; map < 2; map++) {
-    rc[map] = open_segment(size, map, &err[map], &seg[map]);
+    uint64_t uid = uid_of(data, size);
+    rc[map] = open_segment(uid, size, map, &err[map], &seg[map]);
     if (rc[map] != STRATAKV_OK) continue;
-    int check = skv_seg_check(seg[map], &err[map]);
-    FUZZ_CHECK(check == STRATAKV_OK || check == STRATAKV_CORRUPT);
-    rc[map] = walk(seg[map], check == STRATAKV_OK, &sum[map], &count[map]);
+    bool is_whole = is_sound(skv_seg_in(seg[map]), uid);
+    rc[map] = walk(seg[map], is_whole, &sum[map], &count[map]);
     FUZZ_CHECK(rc[map] == STRATAKV_OK || rc[map] == STRATAKV_CORRUPT);
     estimate(seg[map], skv_slice_of(data, size < 20 ? size : 20));
   }
