@@ -5,6 +5,7 @@
  */
 #include "ext/sqlite/tablefunc.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "ext/sqlite/args.h"
@@ -199,8 +200,19 @@ static void fill_stats(grid *g, skv_sql_conn *conn, sqlite3_value **argv) {
   }
 }
 
+/* Rows are gathered before the first is shown, so there is a most of them; the
+ * last one then says how many are left out. */
+#define VERIFY_ROWS 10000
+
+typedef struct verify_rows {
+  grid *grid;
+  sqlite3_int64 most, count;
+} verify_rows;
+
 static int verify_row(void *arg, const stratakv_finding *finding) {
-  grid *g = arg;
+  verify_rows *rows = arg;
+  grid *g = rows->grid;
+  if (++rows->count > rows->most) return 0;
   grid_new_row(g);
   grid_text(g, finding->file);
   if (finding->offset <= INT64_MAX) {
@@ -213,13 +225,34 @@ static int verify_row(void *arg, const stratakv_finding *finding) {
   return g->rc != SQLITE_OK;
 }
 
+static void verify_end(verify_rows *rows) {
+  grid *g = rows->grid;
+  char *text;
+  if (rows->count <= rows->most || g->rc != SQLITE_OK) return;
+  text = sqlite3_mprintf("%lld more findings are not shown",
+                         rows->count - rows->most);
+  if (text == NULL) g->rc = SQLITE_NOMEM;
+  grid_new_row(g);
+  grid_text(g, ".");
+  grid_null(g);
+  grid_text(g, "note");
+  if (text != NULL) grid_text(g, text);
+  sqlite3_free(text);
+}
+
 /* Damage is the result, and no failure. */
 static void fill_verify(grid *g, skv_sql_conn *conn, sqlite3_value **argv) {
   stratakv_error err = {0, ""};
   skv_sql_vtab *vtab = fill_find_table(g, conn, argv[0]);
+  verify_rows rows = {g, VERIFY_ROWS, 0};
   int rc;
   if (vtab == NULL) return;
-  rc = skv_sql_check(vtab, verify_row, g, &err);
+#ifdef SKV_TEST
+  const char *most = getenv("SKV_TEST_VERIFY_ROWS");
+  if (most != NULL) rows.most = atoi(most);
+#endif
+  rc = skv_sql_check(vtab, verify_row, &rows, &err);
+  verify_end(&rows);
   if (rc == STRATAKV_OK || (rc == STRATAKV_CORRUPT && g->count > 0)) return;
   grid_fail(g, skv_sql_code(rc), skv_sql_engine_message(rc, &err));
 }

@@ -6,11 +6,13 @@
  *   2  one byte changed in every file, at many places: what the damage did not
  *      touch is kept, with its value, and something is reported
  *   3  files gone: CURRENT, the manifest, a log, a segment, all but segments
- *   4  what is refused; it can be stopped
+ *   4  segments without their footer, or in each other's place
+ *   5  what is refused; a newer format is; it can be stopped
  */
 #include <stdlib.h>
 
 #include "engine/db/salvage.h"
+#include "engine/util/hash.h"
 #include "test/c/db_fixture.h"
 #include "test/c/harness.h"
 
@@ -207,7 +209,38 @@ static void test_gone(void) {
   skv_env_mem_free(w.env);
 }
 
-/* ---- 4: refused, stopped ------------------------------------------------- */
+/* ---- 4: which segment it is ---------------------------------------------- */
+
+static void test_uid(void) {
+  world w;
+  stratakv_salvaged out;
+  world_fill(&w, 21, 1450);
+  fixture_image image = fixture_take(w.env);
+  fixture_file *segs[2] = {NULL, NULL};
+  for (size_t i = 0; i < image.count; i++)
+    if (skv_name_parse(image.files[i].name).kind == SKV_NAME_SEG) {
+      segs[0] = segs[1];
+      segs[1] = &image.files[i];
+    }
+  if (!CHECK(segs[0] != NULL)) exit(1);
+  /* Up to the index every byte of the data is there. */
+  static const size_t cuts[] = {1, 8, 63, 64, 65, 100};
+  for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+    segs[1]->size -= cuts[i];
+    CHECK(salvage_image(&w, &image, &out) == 0 && out.findings > 0);
+    segs[1]->size += cuts[i];
+  }
+  fixture_file swap = *segs[0];
+  segs[0]->bytes = segs[1]->bytes;
+  segs[0]->size = segs[1]->size;
+  segs[1]->bytes = swap.bytes;
+  segs[1]->size = swap.size;
+  CHECK(salvage_image(&w, &image, &out) == 0 && out.findings >= 2);
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+/* ---- 5: refused, stopped ------------------------------------------------- */
 
 static int count_down(void *arg, double done) {
   int *left = arg;
@@ -218,6 +251,39 @@ static int count_down(void *arg, double done) {
 static int salvage(const world *w, const char *from, const char *to,
                    const stratakv_watch *watch) {
   return skv_salvage_in(w->env, from, to, watch, &fixture_err, NULL);
+}
+
+/* CURRENT, a manifest, or a segment of format 2, with checksums that hold. */
+static void test_newer(void) {
+  world w;
+  stratakv_salvaged out;
+  world_fill(&w, 7, 700);
+  fixture_image image = fixture_take(w.env);
+  for (size_t i = 0; i < image.count; i++) {
+    fixture_file *file = &image.files[i];
+    int kind = skv_name_parse(file->name).kind;
+    bool is_seg = kind == SKV_NAME_SEG;
+    if (strcmp(file->name, "CURRENT") != 0 && kind != SKV_NAME_MANIFEST &&
+        !is_seg)
+      continue;
+    size_t at = is_seg ? file->size - 64 : 0;
+    uint8_t kept[64], *head = file->bytes + at;
+    memcpy(kept, head, 64);
+    skv_put32(head + 8, SKV_FORMAT + 1);
+    skv_put64(head + 56, skv_checksum(head, 56, at));
+    if (is_seg) {
+      CHECK(salvage_image(&w, &image, &out) > 0 && out.findings > 0);
+    } else {
+      skv_env *env = fixture_world(&image);
+      FAILS(STRATAKV_NOTADB, skv_salvage_in(env, FIXTURE_PATH, "/new", NULL,
+                                            &fixture_err, NULL));
+      CHECK(strstr(fixture_err.message, "newer format") != NULL);
+      skv_env_mem_free(env);
+    }
+    memcpy(head, kept, 64);
+  }
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
 }
 
 static void test_refused(void) {
@@ -258,6 +324,8 @@ int main(int argc, char **argv) {
   }
   if (harness.only == 0) {
     test_gone();
+    test_uid();
+    test_newer();
     test_refused();
     harness_count("salvaged-damaged-stores", damaged_stores);
   }
