@@ -28,9 +28,9 @@ set files {
 # C tests that read and write these files, what meets them through SQL, and the
 # harnesses, an N-th of what `make test` does.
 set tests {
-  backup_test check_test compact_test damage_test db_test decode_test diff_test
+  attach_test backup_test check_test compact_test damage_test db_test decode_test diff_test
   disk_test fault_sites_test fault_test fuzz history_test images_test kill_test
-  picker_test process_test recover_test salvage_test sched_test seg_test
+  picker_test process_test recover_test salvage_test sched_test seg_test shared_test
   store_test sweep_test tree_test wal_test
   vtab_basic vtab_conflict store_fault processes
 }

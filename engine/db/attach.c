@@ -203,9 +203,9 @@ int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
 static int detach_clean_build(void *arg, const skv_version *version,
                               skv_buf *edit, skv_err *err) {
   skv_db *db = arg;
+  SKV_UNUSED(version);
   SKV_UNUSED(err);
-  uint64_t tail = skv_load(&db->shared->tail);
-  if (version->clean != tail) skv_edit_clean(edit, tail);
+  skv_edit_clean(edit, skv_load(&db->shared->tail));
   return STRATAKV_OK;
 }
 
@@ -225,7 +225,7 @@ static int detach_clean(skv_db *db, skv_err *err) {
 int skv_db_detach(skv_db *db, skv_err *err) {
   int rc = STRATAKV_OK;
   if (db->is_private) return rc;
-  if (db->state && !db->options.read_only && !skv_load(&db->shared->fence)) {
+  if (!db->options.read_only && !skv_load(&db->shared->fence)) {
     uint64_t deadline = db->env->now(db->env) + UINT64_C(1000000000);
     if (atomic_load(&db->sync_mode) == STRATAKV_SYNC_NORMAL) skv_sync_now(db);
     rc = attach_lock(db, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, deadline, NULL);

@@ -162,11 +162,6 @@ int skv_head_settle(skv_db *db, skv_err *err) {
   return head_install(db, &end, version, err);
 }
 
-/* Whether to begin a new manifest with the whole version. */
-static bool head_rolls(const skv_db *db, uint64_t at, size_t whole) {
-  return db->head_doubted || (at > db->head_roll && whole * 4 < at);
-}
-
 /* Write `edit`, already applied as `version`, to the manifest. */
 static int head_write(skv_db *db, skv_slice edit, skv_version *version,
                       skv_manifest_end *end, skv_err *err) {
@@ -176,7 +171,8 @@ static int head_write(skv_db *db, skv_slice edit, skv_version *version,
   if (at > db->head_roll || db->head_doubted) {
     skv_buf whole = {0};
     skv_version_encode(version, &whole);
-    if (whole.rc == STRATAKV_OK && head_rolls(db, at, whole.size)) {
+    bool rolls = db->head_doubted || whole.size * 4 < at;
+    if (whole.rc == STRATAKV_OK && rolls) {
       uint64_t file = skv_head_file(end->pos) + 1; /* a count of its own */
       skv_manifest_encode(db->store_id, file, skv_buf_bytes(&whole), &bytes,
                           end);

@@ -46,8 +46,8 @@ void skv_memlog_unref(skv_memlog *log) {
       atomic_fetch_sub_explicit(&log->refs, 1, memory_order_acq_rel) == 1;
   if (last) {
     skv_memlog **at = &db->logs;
-    while (*at && *at != log) at = &(*at)->next;
-    if (*at) *at = log->next;
+    while (*at != log) at = &(*at)->next;
+    *at = log->next;
   }
   skv_mutex_unlock(&db->state_mutex);
   if (!last) return;

@@ -266,7 +266,6 @@ int skv_write_acquire(skv_db *db, uint64_t deadline, uint32_t waited_ms,
 /* The owner word stays, so that the next holder finishes it. If that is this
  * process it must read the record again. */
 void skv_write_abandon(skv_db *db) {
-  if (!db->write_held) return;
   skv_memlog_unref(db->active);
   db->active = NULL;
   db->write_held = false;

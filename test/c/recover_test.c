@@ -8,6 +8,7 @@
  *   4  PREPARE, ABORT, INGEST and SEAL as the last record
  *   5  LSNs only grow; a clean mark ends the log and is good for one opening
  *   6  edits that a dead process did not publish; an edit that was lost
+ *   7  files and words that are whole and cannot be true
  *   7  records that a dead writer left behind its tail never fit again
  *
  * Covers: INV-2, INV-8, INV-9, P4, P8, P10, P11, L1, L2
@@ -569,6 +570,166 @@ static void test_left_behind(void) {
   fixture_clear(&image);
 }
 
+/* ---- 7 ----------------------------------------------------------------- */
+
+/* A log of these fields, with a record or without. */
+static void add_log(fixture_image *image, const char *name,
+                    const skv_wal_header *header, bool with_record) {
+  uint8_t bytes[4096] = {0};
+  skv_wal_place place = {skv_wal_seed(header), SKV_WAL_HEADER, header->prev, 0};
+  skv_wal_header_encode(header, bytes);
+  if (with_record)
+    skv_wal_encode(bytes + SKV_WAL_HEADER, SKV_RECORD_COMMIT, 0, 0, 1, &place);
+  fixture_add(image, name, bytes, sizeof bytes);
+}
+
+/* Of logs that the manifest does not name, only one of this store that holds a
+ * record says that something was lost. */
+static void test_unknown_logs(void) {
+  fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+  wal w = wal_of(&image);
+  skv_wal_header ours = w.header, other = w.header;
+  ours.number = 99;
+  other.number = 99;
+  other.store_id[0] ^= 1;
+  for (int i = 0; i < 5; i++) {
+    fixture_image more = fixture_copy(&image);
+    switch (i) {
+    case 0: fixture_add(&more, "000099.wal", "garbage", 7); break;
+    case 1: add_log(&more, "000098.wal", &ours, true); break;
+    case 2: add_log(&more, "000099.wal", &other, true); break;
+    case 3: add_log(&more, "000099.wal", &ours, false); break;
+    case 4: add_log(&more, "000099.wal", &ours, true); break;
+    }
+    if (i < 4) {
+      CHECK(image_shows(&more, cut_rows[CUT_COMMITS]));
+    } else {
+      FAILS(STRATAKV_CORRUPT, try_open(&more, false));
+      CHECK(strstr(fixture_err.message, "000099.wal") != NULL);
+      end();
+    }
+    fixture_clear(&more);
+  }
+  fixture_clear(&image);
+}
+
+/* A log that is another one than its name, or the manifest, says. */
+static void test_other_log(void) {
+  fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+  for (int i = 0; i < 4; i++) {
+    fixture_image bad = fixture_copy(&image);
+    wal w = wal_of(&bad);
+    switch (i) {
+    case 0: w.header.number++; break;
+    case 1: w.header.start += 8; break;
+    case 2: w.header.store_id[0] ^= 1; break;
+    case 3: w.file->size -= 4096; break;
+    }
+    skv_wal_header_encode(&w.header, w.file->bytes);
+    FAILS(STRATAKV_CORRUPT, try_open(&bad, false));
+    CHECK(strstr(fixture_err.message, "header is of another log") != NULL);
+    end();
+    fixture_clear(&bad);
+  }
+  fixture_clear(&image);
+}
+
+/* What a page of this boot says of the newest log, and cannot be, is not
+ * taken for what it must hold. */
+static void test_page_beyond(void) {
+  fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+  fixture_file *file = fixture_find(&image, "SHARED");
+  skv_shared *page = (skv_shared *)(void *)file->bytes;
+  skv_store_word(&page->tail, UINT64_C(1) << 40);
+  skv_store_word(&page->durable, UINT64_C(1) << 40);
+  CHECK(open_image(&image, true) && shows(cut_rows[CUT_COMMITS]));
+  end();
+  fixture_clear(&image);
+}
+
+/* Incarnations go on behind those in names; one that is too large is none. */
+static void test_incarnations(void) {
+  static const struct {
+    const char *name;
+    uint32_t next;
+  } cases[] = {{"03-00000051-000006.tmp", 0x51 + 2},
+               {"03-90000000-000006.tmp", 0}};
+  for (size_t i = 0; i < 2; i++) {
+    fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+    fixture_add(&image, cases[i].name, "x", 1);
+    CHECK(open_image(&image, false));
+    uint32_t next = skv_load(&store->db->shared->next_incarnation);
+    CHECK(cases[i].next != 0 ? next == cases[i].next : next < 0x1000);
+    end();
+    fixture_clear(&image);
+  }
+}
+
+/* A manifest that is valid and names no log. */
+static void test_no_log(void) {
+  fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+  fixture_file *file = fixture_find(&image, "000001.manifest");
+  skv_buf edit = {0}, bytes = {0};
+  skv_manifest_end last;
+  skv_edit_next(&edit, 90);
+  skv_manifest_encode(wal_of(&image).header.store_id, 1, skv_buf_bytes(&edit),
+                      &bytes, &last);
+  free(file->bytes);
+  file->bytes = fixture_alloc(bytes.size);
+  file->size = bytes.size;
+  memcpy(file->bytes, bytes.data, bytes.size);
+  FAILS(STRATAKV_CORRUPT, try_open(&image, false));
+  CHECK(strstr(fixture_err.message, "names no log") != NULL);
+  end();
+  skv_buf_clear(&edit);
+  skv_buf_clear(&bytes);
+  fixture_clear(&image);
+}
+
+/* Nobody asks why: the codes are the same. */
+static void test_no_message(void) {
+  fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+  fixture_find(&image, "000001.manifest")->name[0] = 'x';
+  env = fixture_world(&image);
+  CHECK(skv_open_in(env, FIXTURE_PATH, &options, NULL, &store) ==
+        STRATAKV_CORRUPT);
+  end();
+  fixture_clear(&image);
+}
+
+/* The last record ends where no other one can begin. */
+static void test_full_log(void) {
+  static uint8_t payload[1 << 17];
+  fixture_image image = cut_store(STRATAKV_SYNC_FULL);
+  wal w = wal_of(&image);
+  size_t room = (size_t)(w.file->size - w.place.offset) - 8;
+  size_t key_len, size = room;
+  char key[32];
+  key_len = fixture_key(1000, key);
+  while (skv_record_space(skv_entry_size(0, key_len + SKV_TABLE_PREFIX, size)) >
+         room)
+    size--;
+  uint8_t *record = w.file->bytes + w.place.offset;
+  uint8_t *last =
+      skv_entry_put(record + SKV_RECORD_HEADER, SKV_KIND_PUT, 0, table.id,
+                    skv_slice_of(key, key_len), skv_slice_of(payload, size));
+  skv_wal_encode(record, SKV_RECORD_COMMIT,
+                 (size_t)(last - record - SKV_RECORD_HEADER), 0, w.place.epoch,
+                 &w.place);
+  CHECK(w.file->size - w.place.offset < SKV_RECORD_HEADER);
+  for (int same_boot = 0; same_boot < 2; same_boot++) {
+    CHECK(open_image(&image, same_boot));
+    stratakv_value value = {0};
+    OK(stratakv_get(store, NULL, table.id, key, key_len, &fixture_err, &value));
+    CHECK(value.size == size);
+    stratakv_value_clear(&value);
+    CHECK(store->db->counters.torn_tails == 0);
+    put(1, 5);
+    end();
+  }
+  fixture_clear(&image);
+}
+
 int main(void) {
   test_cut();
   test_damage_before();
@@ -582,6 +743,13 @@ int main(void) {
   test_behind_clean();
   test_unpublished();
   test_lost_edit();
+  test_unknown_logs();
+  test_other_log();
+  test_page_beyond();
+  test_incarnations();
+  test_no_log();
+  test_no_message();
+  test_full_log();
   test_left_behind();
   return check_end();
 }

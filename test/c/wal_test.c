@@ -375,7 +375,10 @@ static void test_proof_damaged(void) {
   append_record(&log, &place, SKV_RECORD_COMMIT, "later", 5, LOG_START + 8, 3);
   log.bytes[160 + SKV_RECORD_HEADER] ^= 1;
   CHECK(!skv_wal_proof_of_damage(log.bytes, log.size, LOG_START, &hole, &at));
+  skv_wal_place from = hole;
+  CHECK(!skv_wal_resume(log.bytes, log.size, &from));
   log.bytes[160 + SKV_RECORD_HEADER] ^= 1;
+  CHECK(skv_wal_resume(log.bytes, log.size, &from) && from.offset == 160);
   CHECK(skv_wal_proof_of_damage(log.bytes, log.size, LOG_START, &hole, &at));
   skv_free(log.bytes);
 }
