@@ -1,6 +1,7 @@
 /*
  * A model of one store and its processes: attach, recover, append, seal,
- * flush, gc, read and close, with death at any step. Checked exhaustively by Spin (make test-model).
+ * flush, gc, read and close, with death at any step and, with -DPOWER=n, n
+ * power cuts. Checked exhaustively by Spin (make test-model).
  *
  * WHAT STANDS FOR WHAT  Each numbered comment names the engine's function.
  *   lsn       place of a record: log lsn / CAP, the last place of each log is
@@ -8,30 +9,46 @@
  *   cache     the log's bytes as processes see them, disk: as synced
  *   a version says which log is written, how many are flushed, and whether
  *             the end is clean: `head` is the published one, `written` the last
- *             edit's in the manifest, `synced` the last one's on the disk
+ *             edit's in the manifest that CURRENT names, `synced` the last on
+ *             the disk; ends[] is part of each
  *   tail, durable, visible, head, owner: the words of the shared page
  *   lock[]    the locks of LOCK; alive[]: ALIVE held shared. Death gives all
  *             of them back, and nothing else
  *   One arrow, or one atomic or d_step block, is one step of a process; what
  *   the engine does in several instructions that others can see is several.
+ *   A power cut kills everybody; each record and each edit that is not synced
+ *   has reached the disk or not, by itself.
  *
  * CLAIMS
- *   A  what is visible, and so what is acknowledged in `full`, is durable
+ *   A  what is visible in `full`, and so what is acknowledged, is durable, and
+ *      survives a power cut
  *   B  what was visible stays: same record at its LSN, before and after deaths
- *      and recoveries; no LSN is used again
+ *      and recoveries; what a recovery dropped does not come back
+ *   C  a recovery finds what the manifest promises: logs that are whole up to
+ *      their ends, a clean end where it is marked, no record in a log that is
+ *      not named yet
  *   D  gc removes no log that a manifest which may survive still names
  *   E  the log that is written is the one that the head names
  *   F  a flush takes only what is visible
  *   G  a read sees everything that was acknowledged before it began
  *   H  no deadlock: whoever lives comes to its end
+ *   I  CURRENT names a manifest that is whole
  *
  * ERRORS  -DBUG=n plants one; each is found (test/model.test):
  *   1 visible before the sync          2 gc does not settle the head
  *   3 a dead owner's SEAL is not finished
  *   4 a rotation raises visible late   5 ATTACH is not taken
+ *   and by a power cut:
+ *   6 durable without the sync         7 a log is not synced at its SEAL (L3)
+ *   8 a recovery does not write again what it accepts (L4)
+ *   9 it goes on in the same log (P10) 10 CURRENT before its manifest
+ *   11 a takeover does not write again (P12)
+ *   12 a clean mark counts for ever
  *
- * NOT HERE  Power cuts, the fence, prepared transactions and INGEST, read-only opens,
- *   `normal` and `off`: test/c/sched_test.c, kill and crash tests.
+ * NOT HERE  The fence and failed syncs, prepared transactions and INGEST,
+ *   epochs (a record of a dead owner is told from a newer one by its place
+ *   alone), pins and recycled logs, read-only opens: test/c/sched_test.c, kill
+ *   and image tests.
  */
 #ifndef PROCS
 #define PROCS 2
@@ -48,8 +65,21 @@
 #ifndef BUG
 #define BUG 0
 #endif
-#define CAP 2
+#ifndef POWER
+#define POWER 0 /* power cuts */
+#endif
+#ifndef NORMAL
+#define NORMAL 0 /* 1: a commit syncs or not */
+#endif
+#ifndef ROLLS
+#define ROLLS 0 /* edits that begin a new manifest, at most */
+#endif
+#ifndef CAP
+#define CAP 2 /* places of a log */
+#endif
+#ifndef LOGS
 #define LOGS 7
+#endif
 #define PLACES (CAP * LOGS)
 #ifndef OPS
 #define OPS 2 /* of one life */
@@ -60,6 +90,8 @@
 #define FLUSHED(version) (((version) >> 1) & 7)
 #define CLEAN(version) ((version) & 1)
 #define SEAL 15
+#define IN_LOG(place) \
+  ((place) / CAP >= LOG(head) || (place) < ends[(place) / CAP])
 
 #define ATTACH 0
 #define FLUSH 1
@@ -72,7 +104,7 @@ byte seen[PLACES];                /* ghost: what was visible there */
 byte head = VERSION(0, 0, 1), written = VERSION(0, 0, 1),
      synced = VERSION(0, 0, 1); /* as created: log 0 is empty, and clean */
 bool log_file[LOGS]; /* it exists */
-bool removed[LOGS];  /* ghost: by gc */
+byte ends[LOGS];     /* by the edit that names the next log */
 
 byte tail, durable, visible, owner;
 bool page_valid; /* magic, and of this boot */
@@ -81,6 +113,16 @@ byte lock[LOCKS];
 bool alive[PROCS];
 bool kill[PROCS];
 byte deaths, commits;
+#if POWER
+byte cuts;
+byte clean_end;           /* where the mark is */
+byte safe;                /* ghost: the highest durable */
+bool dropped[COMMITS + 1]; /* ghost: by a recovery */
+bool is_whole = true;      /* the manifest that `written` is in, on the disk */
+#endif
+#if ROLLS
+byte rolls;
+#endif
 byte acked; /* ghost: end of the last acknowledged commit */
 
 byte alive_count;
@@ -108,16 +150,29 @@ inline publish(to) {
     :: visible < to -> visible = to
     :: else
     fi;
-    assert(visible <= durable); /* A */
+    assert(NORMAL || visible <= durable); /* A */
     i = 0;
     do
-    :: i < visible ->
+    :: i < visible && !IN_LOG(i) -> i++ /* behind the end of its log */
+    :: i < visible && IN_LOG(i) ->
        assert(seen[i] == 0 || seen[i] == cache[i]); /* B */
+#if POWER
+       assert(cache[i] == SEAL || !dropped[cache[i]]); /* B */
+#endif
        seen[i] = cache[i];
        i++
     :: else -> break
     od;
     i = 0
+  }
+}
+
+inline raise_durable(to) {
+  d_step {
+    durable = (durable < to -> to : durable);
+#if POWER
+    safe = (safe < durable -> durable : safe)
+#endif
   }
 }
 
@@ -147,7 +202,21 @@ inline settle() {
 
 /* 2 head_edit_locked: append, sync, publish. With HEAD, settled. */
 inline edit(version) {
+#if ROLLS
+  if
+  :: rolls < ROLLS -> /* head_write: a new manifest, then CURRENT */
+     rolls++;
+     if
+     :: BUG != 10 -> written = version; is_whole = true
+     :: BUG == 10 ->
+        d_step { written = version; is_whole = false };
+        is_whole = true
+     fi
+  :: written = version
+  fi;
+#else
   written = version;
+#endif
   synced = written;
   head = written
 }
@@ -162,8 +231,11 @@ inline rotate(sealed) {
      tail = tail + 1
   :: else
   fi;
-  sync_log(tail); /* 3b L3 */
-  durable = (durable < tail -> tail : durable);
+  if
+  :: BUG != 7 -> sync_log(tail) /* 3b L3 */
+  :: else
+  fi;
+  raise_durable(tail);
   if
   :: BUG != 4 -> publish(tail) /* 3c P2: before the head names the next */
   :: else
@@ -172,7 +244,10 @@ inline rotate(sealed) {
   settle();
   if
   :: LOG(head) * CAP + CAP == tail ->
-     log_file[tail / CAP] = true; /* 3d skv_log_publish */
+     d_step {
+       log_file[tail / CAP] = true; /* 3d skv_log_publish */
+       ends[tail / CAP - 1] = tail
+     };
      edit(VERSION(tail / CAP, FLUSHED(head), 0)) /* 3e, INV-7 */
   :: else /* done by one who died, and settled just before */
   fi;
@@ -194,8 +269,11 @@ inline acquire() {
      :: tail < PLACES -> cache[tail] = 0 /* 4b write_erase */
      :: else
      fi;
-     sync_log(tail); /* 4c write_rescue */
-     durable = (durable < tail -> tail : durable);
+     if
+     :: BUG != 11 -> sync_log(tail) /* 4c write_rescue */
+     :: else
+     fi;
+     raise_durable(tail);
      if
      :: tail % CAP == 0 && LOG(head) * CAP + CAP == tail && BUG != 3 ->
         rotate(true) /* 4d P8: its last record is a SEAL */
@@ -231,8 +309,15 @@ inline commit() {
      :: BUG == 1 -> publish(tail)
      :: else
      fi;
-     sync_log(tail); /* 6c skv_append_sync */
-     durable = (durable < tail -> tail : durable);
+     if
+     :: BUG != 6 -> /* 6c skv_append_sync */
+        sync_log(tail);
+        raise_durable(tail)
+     :: BUG == 6 -> raise_durable(tail)
+#if NORMAL
+     :: true
+#endif
+     fi;
      publish(tail); /* 6d skv_append_publish */
      at = tail;
      release();
@@ -280,8 +365,7 @@ inline collect() {
           if
           :: log_file[i] ->
              log_file[i] = false;
-             assert(FLUSHED(synced) > i); /* D */
-             removed[i] = true
+             assert(FLUSHED(synced) > i) /* D */
           :: else
           fi;
           i++
@@ -336,27 +420,67 @@ inline recover() {
   d_step { tail = 0; durable = 0; visible = 0; owner = 0; head = written };
   synced = written; /* recover_rewrite_head */
   d_step { /* recover_find_end: the first place that holds nothing */
+    i = FLUSHED(head);
+    do /* C: sealed logs are whole */
+    :: i < LOG(head) ->
+       at = i * CAP;
+       do
+       :: at < ends[i] -> assert(cache[at] != 0); at++
+       :: else -> break
+       od;
+       i++
+    :: else -> break
+    od;
     at = LOG(head) * CAP;
     do
     :: at < (LOG(head) + 1) * CAP && cache[at] != 0 -> at++
     :: else -> break
     od;
+#if POWER
+    assert(!CLEAN(head) || at == clean_end);/* C */
+    i = at;
+    do
+    :: i < PLACES ->
+       assert(i < (LOG(head) + 1) * CAP || cache[i] == 0); /* C */
+       if
+       :: cache[i] != 0 && cache[i] != SEAL -> dropped[cache[i]] = true
+       :: else
+       fi;
+       i++
+    :: else -> break
+    od;
+#endif
     i = 0
   };
   if
   :: CLEAN(head) ->
      tail = at;
-     durable = at;
+     raise_durable(at);
      publish(at);
-     edit(VERSION(LOG(head), FLUSHED(head), 0)) /* void the mark */
+     if
+     :: BUG != 12 ->
+        edit(VERSION(LOG(head), FLUSHED(head), 0)) /* void the mark */
+     :: else
+     fi
   :: else ->
-     sync_log(at); /* recover_rewrite: L4 */
-     at = (LOG(head) + 1) * CAP; /* recover_build: P10, beyond the old */
-     assert(LOG(head) + 1 < LOGS);
-     log_file[LOG(head) + 1] = true;
-     edit(VERSION(LOG(head) + 1, FLUSHED(head), 0));
+     if
+     :: BUG != 8 -> sync_log(at) /* recover_rewrite: L4 */
+     :: else
+     fi;
+     if
+     :: BUG != 9 || at == (LOG(head) + 1) * CAP ->
+        /* recover_build: P10, beyond the old */
+        assert(LOG(head) + 1 < LOGS);
+        d_step {
+          ends[LOG(head)] = at;
+          at = (LOG(head) + 1) * CAP;
+          log_file[LOG(head) + 1] = true
+        };
+        edit(VERSION(LOG(head) + 1, FLUSHED(head), 0))
+     :: else
+     fi;
      tail = at;
-     durable = at;
+     raise_durable(at);
      publish(at)
   fi;
   at = 0;
@@ -392,9 +516,12 @@ inline detach() {
   :: alive_count == 1 ->
      acquire();
      sync_log(tail);
-     durable = (durable < tail -> tail : durable);
+     raise_durable(tail);
      take(HEAD);
      settle();
+#if POWER
+     clean_end = tail;
+#endif
      edit(VERSION(LOG(head), FLUSHED(head), 1)); /* detach_clean */
      give(HEAD);
      release()
@@ -444,6 +571,37 @@ end:
        kill[who] = true;
        who = 0
      }
+#if POWER
+  :: cuts < POWER && running > 0 ->
+     atomic {
+       cuts++;
+       do
+       :: who < PROCS -> kill[who] = true; give_back(who); who++
+       :: else -> break
+       od;
+       who = 0;
+       do
+       :: who < PLACES && cache[who] == disk[who] -> who++
+       :: who < PLACES && cache[who] != disk[who] ->
+          assert(who >= safe || cache[who] == 0 || seen[who] == 0 ||
+                 who / CAP < FLUSHED(synced)); /* A */
+          if
+          :: cache[who] = disk[who]; seen[who] = 0
+          :: disk[who] = cache[who]
+          fi;
+          who++
+       :: else -> break
+       od;
+       who = 0;
+       if
+       :: written != synced -> written = synced; is_whole = true
+       :: assert(is_whole); /* I */
+          synced = written
+       fi;
+       acked = (acked > safe -> safe : acked);
+       page_valid = false
+     }
+#endif
   :: running == 0 -> break
   od
 }
