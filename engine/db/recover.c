@@ -217,7 +217,8 @@ static int recover_find_end(skv_memlog *log, uint64_t least, bool clean,
   out->tail = skv_wal_lsn(log->start, out->place.offset);
   if (out->tail < least)
     return skv_error_corrupt(err, name, out->place.offset,
-                             "synced record is damaged");
+                             clean ? "synced record is damaged"
+                                   : "no record that SHARED says was synced");
   uint64_t at;
   if (out->last.type != SKV_RECORD_SEAL && !clean &&
       skv_wal_proof_of_damage(bytes, size, log->start, &out->place, &at))
@@ -422,7 +423,11 @@ static int recover_read_manifest(skv_db *db, uint64_t file,
     return rc;
   if ((*out)->clean == 0) {
     skv_version_unref(*out);
-    return rc;
+    skv_name name = {.kind = SKV_NAME_MANIFEST, .number = file};
+    char text[SKV_NAME_SIZE];
+    skv_name_format(&name, text);
+    return skv_error_corrupt(err, text, skv_head_offset(end.pos),
+                             "no edit that SHARED says was published");
   }
   db->head_end = end;
   return STRATAKV_OK;

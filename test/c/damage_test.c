@@ -39,6 +39,7 @@
 #define COMMITS 400
 #define MANY 3000                     /* stores with several changes, in CI */
 #define BLOCK_KEYS 16                 /* keys of one data block, at most */
+#define READ_ONLY_EVERY 5             /* stores, one is opened so as well */
 #define MOST_SECONDS 0.1              /* of CPU time for one store */
 #define MOST_BYTES ((size_t)64 << 20) /* of one allocation */
 #define WATCHDOG_S 60
@@ -355,6 +356,30 @@ static int watch_allocation(void *arg, size_t size) {
 }
 
 /* Open the image, read everything, say what came of it. */
+/* A read-only opening, before the others, changes nothing at all. */
+static void judge_read_only(const change *c, skv_env *env) {
+  stratakv_store *store = NULL;
+  stratakv_table_info table;
+  fixture_image before = fixture_take(env);
+  options.read_only = 1;
+  int rc = open_damaged(env, &store, &table);
+  if (rc == STRATAKV_OK) rc = read_damaged(c, store, table.id);
+  if (rc != STRATAKV_OK && !CHECK(is_refusal(rc, c->file)))
+    printf("read-only: %d %s\n", rc, fixture_err.message);
+  OK(stratakv_close(store, &fixture_err));
+  options.read_only = 0;
+  fixture_image after = fixture_take(env);
+  CHECK(before.count == after.count);
+  for (size_t i = 0; i < before.count; i++) {
+    const fixture_file *a = &before.files[i];
+    const fixture_file *b = fixture_find(&after, a->name);
+    CHECK(b != NULL && b->size == a->size &&
+          memcmp(a->bytes, b->bytes, a->size) == 0);
+  }
+  fixture_clear(&before);
+  fixture_clear(&after);
+}
+
 static double judge_once(const change *c, const fixture_image *image,
                          bool mapped, const char *where) {
   check_where = where;
@@ -366,6 +391,7 @@ static double judge_once(const change *c, const fixture_image *image,
   options.mmap = mapped;
   double begin = cpu_seconds();
   int rc = STRATAKV_OK;
+  if (stores % READ_ONLY_EVERY == 0) judge_read_only(c, env);
   for (int attempt = 0; attempt < 2; attempt++) {
     stratakv_store *store = NULL;
     stratakv_table_info table;

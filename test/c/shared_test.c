@@ -5,6 +5,10 @@
  *   head of 0      who joins is refused
  *   sunken tail    of a dead owner: nobody erases what was committed
  *   absurd owner   is dead, and no other byte of LOCK is touched to find out
+ *   visible        outside the log: nothing is read; below it: all that the
+ *                  head says was decided
+ *   left behind    by who died: a read-only opening asks for what they vouch
+ *                  for as well
  */
 #include "test/c/db_fixture.h"
 
@@ -91,7 +95,81 @@ static void test_owner(void) {
   skv_env_mem_free(env);
 }
 
+static int read_one(stratakv_store *store, uint32_t want) {
+  stratakv_value value = {0};
+  char key[32];
+  size_t n = fixture_key(1, key);
+  int rc = stratakv_get(store, NULL, table.id, key, n, &fixture_err, &value);
+  if (rc == STRATAKV_OK) CHECK(fixture_number(value.data, value.size) == want);
+  stratakv_value_clear(&value);
+  return rc;
+}
+
+static void test_visible(void) {
+  skv_env *env = fixture_world(&(fixture_image){0});
+  stratakv_store *store = open_filled(env);
+  skv_shared *shared = store->db->shared;
+  const skv_memlog *log = store->db->active;
+  uint64_t visible = skv_load(&shared->visible);
+  uint64_t end = skv_wal_lsn(log->start, skv_log_size(log->log));
+  const uint64_t wrong[] = {visible + 4, end + 8, end + 4096, UINT64_MAX - 7};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    skv_store_word(&shared->visible, wrong[i]);
+    FAILS(STRATAKV_CORRUPT, read_one(store, 2));
+    CHECK(strstr(fixture_err.message, "SHARED: visible LSN") != NULL);
+  }
+  skv_store_word(&shared->visible, visible);
+  OK(read_one(store, 2));
+  OK(stratakv_flush(store, &fixture_err));
+  skv_store_word(&shared->visible, 0);
+  OK(read_one(store, 2));
+  OK(stratakv_close(store, &fixture_err));
+  skv_env_mem_free(env);
+}
+
+/* Open the files that a death left, with one word of the page moved. */
+static void try_left_behind(const fixture_image *image, size_t word,
+                            uint64_t more, bool same_boot, int want) {
+  fixture_image copy = fixture_copy(image);
+  fixture_file *page = fixture_find(&copy, "SHARED");
+  skv_put64(page->bytes + word, skv_get64(page->bytes + word) + more);
+  skv_env *env = fixture_world(&copy);
+  if (same_boot) fixture_same_boot(env);
+  stratakv_store *store = NULL;
+  options.read_only = 1;
+  FAILS(want, skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
+  if (want == STRATAKV_OK) OK(read_one(store, 2));
+  if (want != STRATAKV_OK) CHECK(strstr(fixture_err.message, "SHARED") != NULL);
+  OK(stratakv_close(store, &fixture_err));
+  options.read_only = 0;
+  skv_env_mem_free(env);
+  fixture_clear(&copy);
+}
+
+static void test_left_behind(void) {
+  skv_env *env = fixture_world(&(fixture_image){0});
+  stratakv_store *store = open_filled(env);
+  fixture_image image = fixture_take(env);
+  const size_t tail = offsetof(skv_shared, tail);
+  fixture_image ahead = fixture_copy(&image);
+  uint8_t *page = fixture_find(&ahead, "SHARED")->bytes;
+  skv_put64(page + tail, skv_get64(page + tail) + 8);
+  const size_t durable = offsetof(skv_shared, durable);
+  try_left_behind(&image, durable, 0, true, STRATAKV_OK);
+  try_left_behind(&ahead, durable, 8, true, STRATAKV_CORRUPT);
+  try_left_behind(&ahead, durable, 8, false, STRATAKV_OK);
+  const size_t head = offsetof(skv_shared, head);
+  try_left_behind(&image, head, 8, true, STRATAKV_CORRUPT);
+  try_left_behind(&image, head, 8, false, STRATAKV_OK);
+  fixture_clear(&ahead);
+  fixture_clear(&image);
+  OK(stratakv_close(store, &fixture_err));
+  skv_env_mem_free(env);
+}
+
 int main(void) {
+  test_visible();
+  test_left_behind();
   test_head();
   test_tail();
   test_owner();
