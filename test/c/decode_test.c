@@ -77,6 +77,19 @@ static void test_props(void) {
   skv_put64(buf.data + 8, 3); /* more tombstones than entries */
   CHECK(!skv_props_decode(skv_buf_bytes(&buf), &out));
   skv_put64(buf.data + 8, 0);
+  /* Lengths of the two keys that are not those of what follows: less, more,
+   * and their sum in 32 bits. */
+  static const uint32_t lengths[][2] = {
+      {1, 0}, {0, 1}, {2, 1}, {1, 2}, {UINT32_MAX, 3}, {0, UINT32_MAX}};
+  for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+    skv_put32(buf.data + 48, lengths[i][0]);
+    skv_put32(buf.data + 52, lengths[i][1]);
+    CHECK(!skv_props_decode(skv_buf_bytes(&buf), &out));
+  }
+  skv_put32(buf.data + 48, 2); /* another split is another key, not damage */
+  skv_put32(buf.data + 52, 0);
+  CHECK(skv_props_decode(skv_buf_bytes(&buf), &out));
+  CHECK(out.min_key.size == 2 && out.max_key.size == 0);
   skv_put64(buf.data, 0);
   CHECK(!skv_props_decode(skv_buf_bytes(&buf), &out));
   skv_buf_clear(&buf);
