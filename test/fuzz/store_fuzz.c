@@ -168,7 +168,7 @@ static void use_table(sqlite3 *db) {
   read_twice(db, "SELECT count(*) FROM kv");
   if (run(db, "COMMIT", &sum) != SQLITE_DONE) run(db, "ROLLBACK", &sum);
   run(db, "INSERT INTO kv(kv) VALUES('flush')", &sum);
-  run(db, "INSERT INTO kv(kv) VALUES('compact')", &sum);
+  run(db, "INSERT INTO kv(kv) VALUES('optimize')", &sum);
   run(db, "INSERT INTO kv(kv) VALUES('integrity-check')", &sum);
   read_twice(db, "SELECT key, value FROM kv");
 }
