@@ -493,7 +493,9 @@ STRATAKV_API int stratakv_check(stratakv_store *store,
  *
  * *lsn, which may be NULL: the copy holds every version below it. On failure,
  * nothing that could be taken for a store is at path, and what was made there
- * is removed if it can be.
+ * is removed if it can be. If the process dies, what it had made stays, and is
+ * refused at opening: CANTOPEN while it holds nothing, else CORRUPT, as a store
+ * without CURRENT is. Remove it.
  *
  * CANTOPEN  path is not empty, or cannot be made
  */

@@ -271,8 +271,9 @@ static int store_probe_names(skv_store *store, skv_err *err, int *out) {
   if (!census.foreign && census.has_used) {
     skv_name_format(&census.used, text);
     return SKV_ERROR(err, STRATAKV_CORRUPT,
-                     "CURRENT is missing beside %s in %s", text,
-                     store->info.path);
+                     "CURRENT is missing beside %s in %s: an unfinished "
+                     "backup, or a store to salvage",
+                     text, store->info.path);
   }
   *out = census.foreign ? SKV_PROBE_FOREIGN : SKV_PROBE_EMPTY;
   return STRATAKV_OK;

@@ -9,14 +9,17 @@
  *
  * Besides that: nobody's call takes longer than a second, whoever died, unless
  * somebody is stopped or the machine itself stands still or is overloaded (a
- * control thread measures by how much, and that is taken off); the survivors' descriptors and
- * the store's files do not become more; every point in the engine's source is
- * reached.
+ * control thread measures by how much, and that is taken off); the survivors'
+ * descriptors and the store's files do not become more; stratakv_check finds
+ * no damage beside writers and after deaths; every point in the engine's
+ * source is reached; who has to wait for a stopped owner of WRITE is told whom
+ * for. The first failure ends everything.
  *
  * Covers: INV-1, INV-2, INV-3, INV-4, INV-9, P1, P2, P3, P4, P5, P6, P8, P10,
  *   P11, P13, P14
  *
  * Timeout: 400
+ * Soak: 4
  */
 #include <dirent.h>
 #include <errno.h>
@@ -41,6 +44,7 @@
 #define STORE "build/tmp/kill_test.strata"
 #define LIMIT_NS UINT64_C(1000000000) /* a call may take */
 #define HANG_NS UINT64_C(20000000000) /* then it is given up */
+#define CASE_NS UINT64_C(120000000000)
 #ifdef __SANITIZE_ADDRESS__
 #define PATIENCE 3
 #elif defined(__SANITIZE_THREAD__)
@@ -202,7 +206,9 @@ enum {
   CALL_READ,
   CALL_FLUSH,
   CALL_COMPACT,
-  CALL_BACKUP
+  CALL_BACKUP,
+  CALL_CHECK,
+  CALL_AUDIT
 };
 
 static timed call_begin(uint32_t call) {
@@ -513,6 +519,26 @@ static void step_backup(worker *w) {
   remove_directory(path);
 }
 
+/* ---- Check ------------------------------------------------------------- */
+
+static int check_report(void *arg, const stratakv_finding *finding) {
+  SKV_UNUSED(arg);
+  char why[300];
+  snprintf(why, sizeof why, "%s at %llu: %s", finding->file,
+           (unsigned long long)finding->offset, finding->message);
+  need(finding->severity == STRATAKV_NOTE, __FILE__, __LINE__, "no damage",
+       why);
+  return 0;
+}
+
+/* Beside whoever writes, flushes, compacts and dies. */
+static void step_check(worker *w) {
+  stratakv_watch watch = {.report = check_report};
+  timed t = call_begin(CALL_CHECK);
+  NEED_OK(stratakv_check(w->store, &watch, &fixture_err));
+  call_end(&t);
+}
+
 /* ---- A life ------------------------------------------------------------ */
 
 /* What became of the commit that its predecessor died in. */
@@ -602,6 +628,8 @@ static void worker_step(worker *w) {
     step_scan(w);
   else if (what < 990)
     step_backup(w);
+  else if (what < 992)
+    step_check(w);
   else
     step_maintain(w);
 }
@@ -618,6 +646,25 @@ static stratakv_options worker_options(worker *w) {
   return options;
 }
 
+/* Without a limit of its own, but not for ever. */
+static void unhurried(worker *w, void (*run)(worker *w)) {
+  call_begin(CALL_AUDIT);
+  run(w);
+  atomic_store(&me->call_began, 0);
+}
+static void audit_all(worker *w) { ledger_audit(w->store, 0); }
+static void compact_all(worker *w) {
+  NEED_OK(stratakv_compact(w->store, NULL, NULL, &fixture_err));
+}
+
+static void worker_audit(worker *w) {
+  unhurried(w, audit_all);
+  step_check(w);
+  unhurried(w, compact_all);
+  unhurried(w, audit_all);
+  step_check(w);
+}
+
 static void worker_live(worker *w, unsigned steps) {
   stratakv_options options = worker_options(w);
   timed t = call_begin(CALL_OPEN);
@@ -626,11 +673,7 @@ static void worker_live(worker *w, unsigned steps) {
       ledger_tables(w->store, &w->rows, &w->journal);
   if (is_open) resolve(w);
   call_end(&t);
-  if (is_open && steps == 0) {
-    ledger_audit(w->store, 0);
-    NEED_OK(stratakv_compact(w->store, NULL, NULL, &fixture_err));
-    ledger_audit(w->store, 0);
-  }
+  if (is_open && steps == 0) worker_audit(w);
   for (int i = 0; i < 3; i++) w->more[i] = stratakv_batch_new();
   for (unsigned i = 0; i < steps && is_open && !atomic_load(&book->stop) &&
                        !atomic_load(&book->failures) &&
@@ -841,7 +884,8 @@ static void watch_for_hangs(void) {
     ledger_worker *w = &book->workers[i];
     uint64_t began = atomic_load(&w->call_began);
     uint32_t at = atomic_load(&w->at_point);
-    if (parent.children[i].pid == 0 || began == 0 || now < began + HANG_NS)
+    if (parent.children[i].pid == 0 || began == 0 ||
+        now < began + HANG_NS * PATIENCE)
       continue;
     printf("worker %u hangs in call %u, last at %s\n", i, atomic_load(&w->call),
            at ? book->points[at - 1].name : "no point");
@@ -853,6 +897,10 @@ static void watch_for_hangs(void) {
 static void kill_child(uint32_t i) {
   child *c = &parent.children[i];
   if (c->pid) kill(c->pid, SIGKILL);
+}
+
+static bool has_failed(void) {
+  return atomic_load(&book->failures) > 0 || check_failures > 0;
 }
 
 /* Everybody dies at once: who comes next recovers. */
@@ -880,7 +928,7 @@ static void kill_recoverers(void) {
       " recover attach recover create manifest file log head detach close ";
   unsigned tries = 2 + draw(6);
   kill_all();
-  for (unsigned i = 0; i < tries; i++) {
+  for (unsigned i = 0; i < tries && !has_failed(); i++) {
     uint32_t who = draw(parent.workers);
     death plan = {DIE_AT_POINT, draw_point_of(modules), 1 + draw(2), 0};
     if (draw(3) == 0) plan = (death){DIE_AT_CALL, 0, 1 + draw(80), 0};
@@ -998,6 +1046,11 @@ static void case_begin(uint64_t n) {
 }
 
 static void case_end(void) {
+  if (has_failed()) { /* nothing more can be said of this store */
+    kill_all();
+    CHECK(atomic_load(&book->failures) == 0);
+    return;
+  }
   if (parent.has_witness && parent.children[0].pid) check_witness();
   kill_recoverers();
   audit_now(); /* as the recoverer leaves it */
@@ -1016,6 +1069,66 @@ static void case_end(void) {
   check_count += (unsigned)atomic_load(&book->checks);
 }
 
+/* ---- Waiting for who is stopped ---------------------------------------- */
+
+static void stop_written(void *arg, const char *name) {
+  SKV_UNUSED(arg);
+  if (strcmp(name, "commit.written") == 0) raise(SIGSTOP);
+}
+
+static stratakv_store *open_plain(uint32_t timeout_ms, uint32_t *table) {
+  stratakv_store *store = NULL;
+  stratakv_table_info info = {0};
+  stratakv_options options = fixture_options();
+  options.busy_timeout_ms = timeout_ms;
+  if (OK(skv_open_in(skv_env_posix(), STORE, &options, &fixture_err, &store)))
+    OK(stratakv_table(store, "t", STRATAKV_KEY_TEXT, 1, &fixture_err, &info));
+  *table = info.id;
+  return store;
+}
+
+/* Commits row 1, and is stopped in the commit of row 2. */
+static void stopped_writer(void) {
+  uint32_t table;
+  stratakv_store *store = open_plain(1000, &table);
+  OK(fixture_put(store, table, 1, 10, NULL));
+  skv_point_set(stop_written, NULL);
+  OK(fixture_put(store, table, 2, 20, NULL));
+  OK(stratakv_close(store, &fixture_err));
+  fflush(stdout);
+  _exit(check_failures > 0);
+}
+
+/* RELIABILITY, limit 5: a stopped owner of WRITE is waited for, then BUSY names
+ * it; others read meanwhile. It goes on, or dies, and so do they. */
+static void test_stopped(bool dies) {
+  uint32_t table, rows[4], want[4] = {0, 10, 0, 0};
+  int status = 0;
+  char who[64];
+  remove_directory(STORE);
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) stopped_writer();
+  CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+  stratakv_store *store = open_plain(300, &table);
+  uint64_t began = now_ns();
+  FAILS(STRATAKV_BUSY, fixture_put(store, table, 3, 30, NULL));
+  CHECK(now_ns() - began >= UINT64_C(300000000));
+  snprintf(who, sizeof who, "pid %d (kill_test)", (int)pid);
+  CHECK(strstr(fixture_err.message, who) != NULL);
+  OK(fixture_scan(store, table, rows, 4));
+  CHECK(memcmp(rows, want, sizeof rows) == 0);
+  kill(pid, dies ? SIGKILL : SIGCONT);
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(dies || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  OK(fixture_put(store, table, 3, 30, NULL));
+  want[2] = dies ? 0 : 20; /* it was not published: dropped */
+  want[3] = 30;
+  OK(fixture_scan(store, table, rows, 4));
+  CHECK(memcmp(rows, want, sizeof rows) == 0);
+  OK(stratakv_close(store, &fixture_err));
+}
+
 static bool case_has_kills(void) {
   return parent.kills >= (parent.has_witness ? KILLS_WITNESSED : KILLS);
 }
@@ -1024,8 +1137,7 @@ static bool case_goes_on(void) {
   uint64_t begun = 0;
   for (uint32_t i = 0; i < parent.workers; i++)
     begun += atomic_load(&book->workers[i].begun);
-  return (!case_has_kills() || begun < ACKS + ACKS / 4) &&
-         atomic_load(&book->failures) == 0 && check_failures == 0;
+  return (!case_has_kills() || begun < ACKS + ACKS / 4) && !has_failed();
 }
 
 static void worker_start(uint32_t i) {
@@ -1041,7 +1153,9 @@ static void run_case(uint64_t n) {
   case_begin(n);
   kill_recoverers(); /* there is no store yet: they make it */
   uint64_t next = now_ns();
+  uint64_t end = now_ns() + CASE_NS * PATIENCE;
   while (case_goes_on()) {
+    if (!CHECK(now_ns() < end)) break;
     for (uint32_t i = 0; i < parent.workers && case_goes_on(); i++)
       if (parent.children[i].pid == 0) worker_start(i);
     children_wait(1000);
@@ -1133,6 +1247,7 @@ int main(int argc, char **argv) {
   points_find();
   setenv("SKV_TEST_HEAD_ROLL", "12000", 1);
   harness_begin(argc, argv);
+  for (int dies = 0; dies < 2 && harness.only == 0; dies++) test_stopped(dies);
   for (uint64_t n; harness_next(CASES, &n);) run_case(n);
   report();
   if (harness_is_full()) check_points_reached();
