@@ -13,6 +13,7 @@
  * Case N is a sequence, each sixteenth a random workload.
  *
  * Timeout: 600
+ * Soak: 4
  *
  * Covers: INV-1, INV-2, INV-3, INV-5, INV-6, INV-7, P7, P8, P10, L2, L3, L4
  */
@@ -59,6 +60,11 @@ static unsigned work_safe(void) {
   return safe;
 }
 
+/* Who finds CURRENT renamed does not know whether that is durable. */
+static bool is_swap(const suspect *s) {
+  return s->operation != NULL && strcmp(s->operation, "swap") == 0;
+}
+
 static void take_crash(crash *c, size_t number, suspect s) {
   crash_choose(c, number);
   s.crash = number;
@@ -72,7 +78,8 @@ static void take_death(const recording *r, suspect s) {
   s.death = true;
   s.image = crash_death(r, &court.rng);
   s.hash = crash_hash(&s.image, true);
-  s.again = !s.is_nested && skv_prng_below(&court.rng, 10) == 0;
+  s.again =
+      !s.is_nested && (is_swap(&s) || skv_prng_below(&court.rng, 10) == 0);
   if (s.again && r->storing == NULL) s.record = record_copy_new(r);
   court_offer(s.is_nested ? &court.nested : &court.queue, &s);
 }
@@ -119,38 +126,79 @@ static unsigned work_seen(void) {
   return work.sync == STRATAKV_SYNC_FULL ? k : 0;
 }
 
-/* The process that does something dies here; the other one goes on, and
- * the power fails when it has written. In a copy of this program:
- * pthread_atfork's handlers would make handles of it that are of no use. */
-static void survive(recording *r, suspect s) {
+/* The power fails during what a survivor does; r->arg: what it may leave. */
+static void survival_event(recording *r) {
+  take_crashes(r, *(const suspect *)r->arg, skv_prng_below(&court.rng, 3) == 0);
+}
+
+static void survival_judge(recording *r) {
   r->event = NULL;
+  court_judge(&court.queue, nested_event);
+  r->event = survival_event;
+}
+
+/* The survivor's commit follows whichever of the dead one's are decided to be:
+ * the states that it may lead to stand behind all others. */
+static unsigned survival_intend(uint32_t value) {
+  unsigned first = history.intended + 1, last = history.intended;
+  for (unsigned k = history.acked; k <= last; k++) {
+    rows want = history.states[history.chain[k]];
+    want.v[0] = value;
+    history_intend(&want);
+  }
+  return first;
+}
+
+/* The first write decides what the dead process had begun. */
+static bool survival_put(recording *r, stratakv_store *store, suspect *s,
+                         rows *after) {
+  uint64_t lsn = 0;
+  const uint32_t value = 88888;
+  unsigned first = survival_intend(value);
+  s->most = history.intended;
+  OK(fixture_put(store, work.table.id, 0, value, &lsn));
+  CHECK(lsn > history.lsns[history.acked]);
+  survival_judge(r);
+  OK(fixture_scan(store, work.table.id, after->v, KEYS));
+  unsigned k = first;
+  while (k < history.intended &&
+         memcmp(&history.states[history.chain[k]], after, sizeof *after) != 0)
+    k++;
+  s->most = k;
+  return CHECK(history.chain[k] == history_find(after));
+}
+
+/* The process that does something dies here; the other one goes on, and the
+ * power fails at each event of it, and when it has written. In a copy of this
+ * program: pthread_atfork's handlers would make handles of it that are of no
+ * use. */
+static void survive(recording *r, suspect s) {
   const skv_mem_handle *h = skv_mem_env_of(work.env[work.actor])->handles;
   stratakv_store *store = work.store[1 - work.actor];
-  rows seen;
+  bool full = work.sync == STRATAKV_SYNC_FULL;
+  rows seen, after;
   for (; h != NULL; h = h->next) skv_mem_unlock_all(h->node, h);
   for (size_t i = 0; i < court.queue.count; i++)
     suspect_clear(&court.queue.list[i]);
   court.queue.count = 0;
+  court_adjourn();
+  bool late = is_swap(&s) || skv_prng_below(&court.rng, 2) == 0;
   s.operation = "survival";
+  r->event = NULL;
   OK(fixture_scan(store, work.table.id, seen.v, KEYS));
   judge_range(&s, history_find(&seen), &seen);
-  uint64_t lsn = 0;
-  seen.v[0] = 88888;
-  OK(fixture_put(store, work.table.id, 0, seen.v[0], &lsn));
-  CHECK(lsn > history.lsns[history.acked]);
-  rows after;
-  OK(fixture_scan(store, work.table.id, after.v, KEYS));
-  /* What the dead one had begun is decided by the first who writes. */
-  bool fits = false;
-  for (unsigned k = history.acked; k <= history.intended && !fits; k++) {
-    rows want = history.states[history.chain[k]];
-    want.v[0] = seen.v[0];
-    fits = memcmp(&after, &want, sizeof after) == 0;
+  s.least = s.safe;
+  r->event = survival_event;
+  r->arg = &s;
+  if (late) judge_make_late(store);
+  if (!survival_put(r, store, &s, &after)) return;
+  if (full) {
+    judge_survives(r, &s, &after, late);
+    s.least = s.safe = s.most;
   }
-  CHECK(fits);
-  if (work.sync == STRATAKV_SYNC_FULL) judge_survives(r, &s, &after);
   OK(stratakv_flush(store, &fixture_err));
-  judge_survives(r, &s, &after);
+  survival_judge(r);
+  judge_survives(r, &s, &after, late);
 }
 
 static void work_survival(recording *r, const suspect *s) {
@@ -180,7 +228,7 @@ static void work_event(recording *r) {
   bool is_alone =
       work.processes == 1 || work.store[0] == NULL || work.store[1] == NULL;
   if (!is_alone && r->storing == NULL &&
-      skv_prng_below(&court.rng, SURVIVAL_ODDS) == 0)
+      skv_prng_below(&court.rng, is_swap(&s) ? 1 : SURVIVAL_ODDS) == 0)
     work_survival(r, &s);
   s.least = s.safe;
   take_crashes(r, s, work.picks);
@@ -284,7 +332,10 @@ static void work_swap(unsigned p) {
                     &made));
 }
 
+/* The last edit may be one that begins a new manifest. */
 static void work_reopen(unsigned p) {
+  if (skv_prng_below(&court.rng, 2) == 0)
+    work.store[p]->db->head_doubted = true;
   OK(stratakv_close(work.store[p], &fixture_err));
   work.store[p] = NULL;
   if (work.processes == 1) history.safe = history.acked;
