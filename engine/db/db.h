@@ -186,6 +186,9 @@ void skv_slot_describe(skv_db *db, uint32_t slot, char *text, size_t size);
 /* Alone: make the state from the files (private: without writing any). */
 int skv_db_create(skv_db *db, skv_err *err);
 int skv_db_recover(skv_db *db, skv_err *err);
+/* Whether log `number` of that store can be read and holds a record. */
+bool skv_log_has_record(skv_store *store, uint64_t number,
+                        const uint8_t store_id[16]);
 /* A new log's file: made under the name tmp, then named and durable. */
 int skv_log_begin(skv_store *store, const skv_name *tmp,
                   const skv_wal_header *header, uint64_t size, skv_err *err);

@@ -349,6 +349,27 @@ static int recover_after_fence(skv_db *db, skv_err *err) {
   return rc;
 }
 
+bool skv_log_has_record(skv_store *store, uint64_t number,
+                        const uint8_t store_id[16]) {
+  skv_log *log = NULL;
+  if (skv_log_open(store, number, false, NULL, &log) != STRATAKV_OK)
+    return false;
+  skv_wal_header header;
+  skv_wal_record record;
+  int rc = skv_wal_header_decode(skv_log_bytes(log), skv_log_size(log), "log",
+                                 NULL, &header);
+  bool found = rc == STRATAKV_OK && header.number == number &&
+               memcmp(header.store_id, store_id, 16) == 0;
+  if (found) {
+    skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev,
+                           0};
+    found = skv_wal_read(skv_log_bytes(log), skv_log_size(log), true, &place,
+                         &record);
+  }
+  skv_log_close(log);
+  return found;
+}
+
 /* Whether a record stands in a log that the manifest does not know yet. A log
  * gets its first record after the edit that names it is durable, so that edit
  * was lost. */
@@ -361,27 +382,11 @@ typedef struct recover_search {
 static int recover_search_log(void *arg, const skv_name *name) {
   recover_search *search = arg;
   skv_db *db = search->db;
-  if (name->kind != SKV_NAME_WAL || name->number < search->next_file) return 0;
-  skv_log *log = NULL;
-  if (skv_log_open(db->store, name->number, false, NULL, &log) != STRATAKV_OK)
+  if (name->kind != SKV_NAME_WAL || name->number < search->next_file ||
+      !skv_log_has_record(db->store, name->number, db->store_id))
     return 0;
-  char text[SKV_NAME_SIZE];
-  skv_wal_header header;
-  skv_wal_record record;
+  char text[SKV_NAME_SIZE], what[96];
   skv_name_format(name, text);
-  int rc = skv_wal_header_decode(skv_log_bytes(log), skv_log_size(log), text,
-                                 NULL, &header);
-  bool found = rc == STRATAKV_OK && header.number == name->number &&
-               memcmp(header.store_id, db->store_id, 16) == 0;
-  if (found) {
-    skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev,
-                           0};
-    found = skv_wal_read(skv_log_bytes(log), skv_log_size(log), true, &place,
-                         &record);
-  }
-  skv_log_close(log);
-  if (!found) return 0;
-  char what[96];
   snprintf(what, sizeof what, "the edit that names %s is damaged", text);
   skv_name manifest = {SKV_NAME_MANIFEST, skv_head_file(db->head_end.pos), 0,
                        0};

@@ -166,8 +166,9 @@ static int salvage_manifest(skv_salvage *s, uint64_t file, skv_err *err,
 static void salvage_judge(skv_salvage *s) {
   uint64_t *wals;
   size_t count = salvage_numbers(&s->wals, &wals);
-  if (count > 0 && wals[count - 1] >= s->version->next_file)
-    s->is_whole = false;
+  while (count-- > 0 && wals[count] >= s->version->next_file)
+    if (skv_log_has_record(s->from, wals[count], s->store_id))
+      s->is_whole = false;
   if (s->version->wal_count == 0) s->is_whole = false;
 }
 

@@ -8,11 +8,13 @@
  *   3  files gone: CURRENT, the manifest, a log, a segment, all but segments
  *   4  segments without their footer, or in each other's place
  *   5  what is refused; a newer format is; it can be stopped
+ *   6  a large transaction, before and after its segments have names
  */
 #include <stdlib.h>
 
 #include "engine/db/salvage.h"
 #include "engine/util/hash.h"
+#include "engine/util/point.h"
 #include "test/c/db_fixture.h"
 #include "test/c/harness.h"
 
@@ -316,6 +318,71 @@ static void test_refused(void) {
   skv_env_mem_free(w.env);
 }
 
+/* ---- 6: a large transaction ---------------------------------------------- */
+
+/* Images of its commit: with its segments not named yet, and named. */
+static struct ingest_images {
+  skv_env *env;
+  fixture_image pending, named;
+} ingest;
+
+static void ingest_hook(void *arg, const char *name) {
+  SKV_UNUSED(arg);
+  if (strcmp(name, "ingest.naming") == 0 && ingest.pending.count == 0)
+    ingest.pending = fixture_take(ingest.env);
+  if (strcmp(name, "rotate.turned") == 0 && ingest.pending.count > 0 &&
+      ingest.named.count == 0)
+    ingest.named = fixture_take(ingest.env);
+}
+
+static bool image_has(const fixture_image *image, int kind) {
+  for (size_t i = 0; i < image->count; i++)
+    if (skv_name_parse(image->files[i].name).kind == kind) return true;
+  return false;
+}
+
+/* Rows, and over some of them the transaction. */
+static void ingest_world(world *w) {
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  stratakv_txn *txn = NULL;
+  world_fill(w, 3, 0);
+  OK(skv_open_in(w->env, FIXTURE_PATH, &options, &fixture_err, &store));
+  for (uint32_t r = 0; r < 100; r++) {
+    OK(fixture_put(store, 1, r, ++w->last, NULL));
+    w->rows[0][r] = w->last;
+  }
+  OK(stratakv_begin(store, &fixture_err, &txn));
+  for (uint32_t r = 50; r < 2 * ROWS; r++) {
+    uint32_t v = r % 9 == 0 ? 0 : ++w->last, t = r % 2;
+    OK(fixture_txn_put(txn, t + 1, r / 2, v));
+    w->rows[t][r / 2] = v;
+  }
+  ingest.env = w->env;
+  skv_point_set(ingest_hook, NULL);
+  OK(stratakv_commit(txn, &fixture_err, NULL));
+  skv_point_set(NULL, NULL);
+  OK(stratakv_close(store, &fixture_err));
+}
+
+/* Its entries carry no LSN: the manifest gives it or, until the commit is
+ * finished and where the manifest is gone, the log. */
+static void test_ingest(void) {
+  world w;
+  stratakv_salvaged out;
+  ingest_world(&w);
+  CHECK(image_has(&ingest.pending, SKV_NAME_TMP));
+  CHECK(image_has(&ingest.named, SKV_NAME_SEG));
+  CHECK(salvage_image(&w, &ingest.named, &out) == 0 && out.findings == 0);
+  CHECK(salvage_image(&w, &ingest.pending, &out) == 0 && out.findings == 0);
+  fixture_image less = without(&ingest.named, SKV_NAME_MANIFEST, "CURRENT");
+  CHECK(salvage_image(&w, &less, &out) == 0 && out.findings > 0);
+  fixture_clear(&less);
+  fixture_clear(&ingest.pending);
+  fixture_clear(&ingest.named);
+  skv_env_mem_free(w.env);
+}
+
 int main(int argc, char **argv) {
   harness_begin(argc, argv);
   for (uint64_t n; harness_next(12, &n);) {
@@ -325,6 +392,7 @@ int main(int argc, char **argv) {
   if (harness.only == 0) {
     test_gone();
     test_uid();
+    test_ingest();
     test_newer();
     test_refused();
     harness_count("salvaged-damaged-stores", damaged_stores);
