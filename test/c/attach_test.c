@@ -314,6 +314,22 @@ static void test_takeover(void) {
       takeover_failing(deaths[i], operations[j], "*");
 }
 
+/* The manifest is locked for longer than anybody waits. */
+static void test_takeover_busy(void) {
+  begin();
+  die_unsynced();
+  hold(first, SKV_LOCK_HEAD, SKV_EXCLUSIVE);
+  uint64_t (*now)(skv_env *) = fault_env->now;
+  fault_env->now = leaping_now;
+  FAILS(STRATAKV_BUSY, fixture_put(second, table, 3, 999, NULL));
+  CHECK(says("waited 10 s for another process"));
+  fault_env->now = now;
+  hold(first, SKV_LOCK_HEAD, SKV_UNLOCK);
+  put(second, 3, 999);
+  CHECK(shows(first));
+  end();
+}
+
 /* ---- 4 ----------------------------------------------------------------- */
 
 static void test_adopt(void) {
@@ -450,6 +466,7 @@ int main(void) {
   test_gone("somebody.txt");
   test_settle_busy();
   test_takeover();
+  test_takeover_busy();
   test_adopt();
   test_head_files();
   test_tail();

@@ -204,6 +204,33 @@ static void test_index(void) {
   skv_index_builder_clear(&builder);
 }
 
+/* A mapped index that changes after it was opened is searched within itself. */
+static void test_index_changes(void) {
+  skv_index_builder builder = {0};
+  skv_buf body = {0};
+  skv_index index;
+  for (uint32_t i = 0; i < INDEX_N; i++)
+    skv_index_add(&builder, skv_slice_of(&"0123456789"[i], 1),
+                  24 * (uint64_t)i);
+  CHECK(skv_index_encode(&builder, 0, 24 * INDEX_N, &body) == STRATAKV_OK);
+  uint8_t *copy = skv_aligned(64, body.size);
+  skv_slice key = skv_slice_of("8", 1), whole = skv_slice_of(copy, body.size);
+  memcpy(copy, body.data, body.size);
+  CHECK(!skv_index_open(skv_slice_of(copy, body.size + (size_t)UINT32_MAX),
+                        24 * INDEX_N, &index));
+  CHECK(skv_index_open(whole, 24 * INDEX_N, &index));
+  CHECK(skv_index_find(&index, key) == 8);
+  memset(copy + INDEX_TREE + 8 * (8 + INDEX_N), 0, 8 * (16 - INDEX_N));
+  memset(copy + INDEX_TREE + 64, 0, 64 + 8);
+  CHECK(skv_index_find(&index, skv_slice_of("9", 1)) <= INDEX_N);
+  memset(copy + INDEX_TREE, 0, 64);
+  CHECK(skv_index_find(&index, key) <= INDEX_N);
+  CHECK(skv_index_find(&index, skv_slice_of("9", 1)) <= INDEX_N);
+  skv_free(copy);
+  skv_buf_clear(&body);
+  skv_index_builder_clear(&builder);
+}
+
 static int no_memory(void *arg, size_t size) {
   (void)arg;
   (void)size;
@@ -373,6 +400,7 @@ int main(void) {
   test_block();
   test_block_memory();
   test_index();
+  test_index_changes();
   test_index_encode();
   test_pack_sizes();
   test_unpack_slots();

@@ -595,7 +595,7 @@ static void test_unknown_logs(void) {
   for (int i = 0; i < 5; i++) {
     fixture_image more = fixture_copy(&image);
     switch (i) {
-    case 0: fixture_add(&more, "000099.wal", "garbage", 7); break;
+    case 0: fixture_add(&more, "000099.wal", NULL, 4096); break;
     case 1: add_log(&more, "000098.wal", &ours, true); break;
     case 2: add_log(&more, "000099.wal", &other, true); break;
     case 3: add_log(&more, "000099.wal", &ours, false); break;
@@ -616,7 +616,7 @@ static void test_unknown_logs(void) {
 /* A log that is another one than its name, or the manifest, says. */
 static void test_other_log(void) {
   fixture_image image = cut_store(STRATAKV_SYNC_FULL);
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 5; i++) {
     fixture_image bad = fixture_copy(&image);
     wal w = wal_of(&bad);
     switch (i) {
@@ -626,8 +626,10 @@ static void test_other_log(void) {
     case 3: w.file->size -= 4096; break;
     }
     skv_wal_header_encode(&w.header, w.file->bytes);
+    if (i == 4) w.file->bytes[20] ^= 1;
     FAILS(STRATAKV_CORRUPT, try_open(&bad, false));
-    CHECK(strstr(fixture_err.message, "header is of another log") != NULL);
+    CHECK(strstr(fixture_err.message, i < 4 ? "header is of another log"
+                                            : "checksum mismatch") != NULL);
     end();
     fixture_clear(&bad);
   }
@@ -645,6 +647,35 @@ static void test_page_beyond(void) {
   CHECK(open_image(&image, true) && shows(cut_rows[CUT_COMMITS]));
   end();
   fixture_clear(&image);
+}
+
+/* A page of this boot that names a head beyond the manifest, or a newer
+ * manifest: something is lost, unless the store was closed cleanly. */
+static void test_page_head(void) {
+  const skv_head_pos heads[] = {skv_head_at(1, 1 << 20), skv_head_at(5, 64)};
+  for (int is_clean = 0; is_clean < 2; is_clean++) {
+    begin(STRATAKV_SYNC_FULL);
+    put(1, 7);
+    if (is_clean) {
+      OK(stratakv_close(store, &fixture_err));
+      store = NULL;
+    }
+    fixture_image image = fixture_take(env);
+    end();
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+      fixture_image bad = fixture_copy(&image);
+      skv_shared *page =
+          (skv_shared *)(void *)fixture_find(&bad, "SHARED")->bytes;
+      skv_store_word(&page->head, heads[i]);
+      if (is_clean)
+        CHECK(open_image(&bad, true) && shows(rows));
+      else
+        FAILS(STRATAKV_CORRUPT, try_open(&bad, true));
+      end();
+      fixture_clear(&bad);
+    }
+    fixture_clear(&image);
+  }
 }
 
 /* Incarnations go on behind those in names; one that is too large is none. */
@@ -746,6 +777,7 @@ int main(void) {
   test_unknown_logs();
   test_other_log();
   test_page_beyond();
+  test_page_head();
   test_incarnations();
   test_no_log();
   test_no_message();

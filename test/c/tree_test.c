@@ -619,6 +619,28 @@ static void test_manifest_race(manifest_case *m) {
   }
 }
 
+/* Padding is filled up as far as edits are valid, and memory suffices. */
+static void test_manifest_pad(manifest_case *m) {
+  size_t one = skv_head_offset(m->ends[1].pos), size = m->bytes.size;
+  for (int is_damaged = 0; is_damaged < 2; is_damaged++) {
+    skv_buf bytes = {0};
+    skv_buf_append(&bytes, m->bytes.data, size);
+    if (is_damaged) bytes.data[one] ^= 1;
+    bytes.size = size - 1;
+    skv_manifest_pad(&bytes, 0, size, fixture_id, FILE_NUMBER);
+    CHECK(bytes.rc == STRATAKV_OK && bytes.size == size);
+    CHECK((memcmp(bytes.data, m->bytes.data, size) == 0) == !is_damaged);
+    skv_buf_clear(&bytes);
+  }
+  skv_buf bytes = {0};
+  countdown c = {1, false};
+  skv_alloc_set_hook(countdown_hook, &c);
+  skv_manifest_pad(&bytes, one, size, fixture_id, FILE_NUMBER);
+  skv_alloc_set_hook(NULL, NULL);
+  CHECK(c.fired && bytes.rc == STRATAKV_NOMEM);
+  skv_buf_clear(&bytes);
+}
+
 /* Another file's bytes under this name. */
 static void test_manifest_renamed(manifest_case *m) {
   skv_manifest_end end;
@@ -750,6 +772,7 @@ static void test_manifest(void) {
     test_manifest_torn(&m);
     test_manifest_misfits(&m);
     test_manifest_race(&m);
+    test_manifest_pad(&m);
     test_manifest_renamed(&m);
     test_manifest_tail(&m);
     test_files(&m);
