@@ -13,6 +13,9 @@
 #define KEYS 24
 #define MARKS 4
 #define OPERATIONS 200 /* of one input */
+/* Deaths of one input: each leaves a log more, all of which are copied and
+ * replayed at the next one. */
+#define DEATHS 4
 
 /* Number of the value of each key, 0: absent. */
 typedef struct model {
@@ -26,6 +29,7 @@ static struct world {
   int compression;
   model now;
   uint16_t last;
+  unsigned deaths;
 
   stratakv_txn *txn;
   model seen;         /* the transaction's snapshot and changes */
@@ -137,7 +141,7 @@ static void end_snapshot(void) {
 static void reopen(bool dies) {
   end_txn(false);
   end_snapshot();
-  if (!dies) {
+  if (!dies || w.deaths++ >= DEATHS) {
     OK(stratakv_close(w.store, &err));
     open_store();
     return;

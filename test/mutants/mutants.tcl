@@ -346,7 +346,8 @@ proc stages {mutant} {
     set stages {{process_test mem_test cache_test} {history_test sched_test}}
   } else {
     set near [dict get {
-      wal {wal_test recover_test} mem {mem_test} seg {seg_test cache_test}
+      wal {wal_test decode_test recover_test} mem {mem_test}
+      seg {seg_test decode_test cache_test}
       store {store_test} tree {picker_test merge_test compact_test tree_test}
       os {env_test} db {recover_test db_test} util {util_test}
     } [lindex [split [dict get $mutant file] /] 1]]
