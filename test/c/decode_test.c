@@ -4,6 +4,7 @@
  *
  * Covers: INV-8
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/seg/seg_block.h"
@@ -139,6 +140,13 @@ static void test_block(void) {
   CHECK(!skv_block_open(body, sizeof body, &out));
   body[6] = 0;
   CHECK(skv_block_open(body, sizeof body, &out));
+  CHECK(!skv_block_open(body, (size_t)UINT32_MAX + 1, &out));
+  /* A header that is cut is not read: memory of exactly its size. */
+  for (size_t n = 0; n < SKV_BLOCK_HEADER; n++) {
+    uint8_t *cut = malloc(n + 1);
+    CHECK(cut != NULL && !skv_block_open(cut + 1, n, &out));
+    free(cut);
+  }
   CHECK(!skv_block_get_slow(&out, sizeof body, &item));
   /* A kind at the end, then a number more each time, each cut off. */
   for (size_t at = 63; at >= 61; at--) {
@@ -351,6 +359,30 @@ static void test_unpack_slots(void) {
   CHECK(skv_alloc_count() == before);
 }
 
+/* A block is full at its limit; an entry that is larger has one of its own. */
+static void test_block_limit(void) {
+  enum { LIMIT = 512 };
+  static const uint8_t large[LIMIT];
+  skv_block_builder b = {0};
+  skv_buf buf = {0};
+  uint8_t key[8] = "\0\1key";
+  skv_entry e = {skv_slice_of(key, 8), skv_slice_of("value", 5), 8,
+                 SKV_KIND_PUT};
+  unsigned count = 0;
+  for (bool fits = true; fits && count < 200; count += fits) {
+    key[7] = (uint8_t)count;
+    fits = skv_block_add(&b, &e, LIMIT);
+  }
+  skv_block_encode(&b, &buf);
+  CHECK(count > 10 && b.count == count && buf.size <= LIMIT);
+  e.value = skv_slice_of(large, LIMIT);
+  CHECK(!skv_block_add(&b, &e, LIMIT));
+  skv_block_builder_reset(&b);
+  CHECK(skv_block_add(&b, &e, LIMIT) && b.count == 1);
+  skv_block_builder_clear(&b);
+  skv_buf_clear(&buf);
+}
+
 static void test_unpack(void) {
   uint8_t body[16] = {0}, raw[64];
   CHECK(skv_unpack_size(skv_slice_of(body, 4)) == 0);
@@ -398,6 +430,7 @@ int main(void) {
   test_footer();
   test_frame();
   test_block();
+  test_block_limit();
   test_block_memory();
   test_index();
   test_index_changes();
