@@ -197,8 +197,8 @@ static const char *const plain_triggers[] = {
     "CREATE TRIGGER p5 BEFORE UPDATE ON p WHEN new.value%4=1 BEGIN "
     "UPDATE kv SET value=new.key WHERE value=5; "
     "SELECT raise(IGNORE) WHERE new.key%2=0; END",
-    "CREATE TRIGGER p6 AFTER DELETE ON p BEGIN "
-    "INSERT INTO kv SELECT key,old.key FROM kv WHERE value=9; END"};
+    ("CREATE TRIGGER p6 AFTER DELETE ON p BEGIN "
+     "INSERT INTO kv SELECT key,old.key FROM kv WHERE value=9; END")};
 
 static void table_sql(const diff_run *run, int table, bool is_store,
                       diff_text *t) {
@@ -377,10 +377,12 @@ static sqlite3 *side_source(diff_run *run, int actor, bool opens) {
   return actor == run->writer ? run->truth : run->committed;
 }
 
-/* The actor's connection has ended a transaction of the store. */
-static void side_wrote(diff_side *side) {
-  if (side->open > 0 && side->view == VIEW_FROZEN) side->view = VIEW_UNSURE;
-  if (side->open == 0) side->view = VIEW_NONE;
+/* The actor's connection has written, or ended a transaction of the store. Its
+ * next view begins with its next read, and which statement reads is up to the
+ * plan: `key IS NULL` needs no row. */
+static void side_wrote(const diff_run *run, diff_side *side) {
+  if (side->open > 0 && side->view == VIEW_NONE) side->since = run->commits;
+  side->view = side->open > 0 ? VIEW_UNSURE : VIEW_NONE;
 }
 
 static void side_closed(diff_side *side, int slot) {
@@ -440,12 +442,13 @@ static bool do_write(diff_run *run, const diff_op *op) {
     return differs(run, op, op->sql, "rows differ");
   bool is_open = run->wanted.head.autocommit == 0;
   run->writer = is_open ? op->actor : -1;
-  if (op->kind == DIFF_WRITE || side->has_written) side_wrote(side);
+  bool wrote = op->kind == DIFF_WRITE || side->has_written;
   if (op->kind == DIFF_WRITE && is_open) side->has_written = true;
   if (!is_open) {
     side->has_written = false;
     run->commits++;
   }
+  if (wrote) side_wrote(run, side);
   return true;
 }
 
@@ -590,7 +593,7 @@ static bool do_unpin(diff_run *run, const diff_op *op) {
   diff_side *side = &run->sides[op->actor];
   if (!side->is_pinned) return true;
   side->is_pinned = false;
-  side_wrote(side);
+  side_wrote(run, side);
   return side_must(run, op->actor, "COMMIT");
 }
 
@@ -615,7 +618,7 @@ static bool do_command(diff_run *run, const diff_op *op) {
   diff_side *side = &run->sides[op->actor];
   if (side->is_pinned) return true;
   if (!side_must(run, op->actor, op->sql)) return false;
-  side_wrote(side);
+  side_wrote(run, side);
   if (run->writer == op->actor) side->has_written = true;
   run->compared++;
   for (int i = 0; i < run->config->actors; i++)
