@@ -273,12 +273,18 @@ RUN_TESTS = CC="$(CC)" $(TCLSH) test/run.tcl -match '$(MATCH)' \
 # in its other forms.
 PERMS := tiny nommap nobackground
 PERM_FILES := vtab* daemon seed_bugs processes kill
-test: all | deps
+# Then the sanitizer's turn: what decodes, and the table.
+ASAN_FILES := $(addsuffix _test,attach backup cache check compact db decode env \
+  fixture mem merge picker recover salvage seg shared store tree util wal) \
+  vtab* corrupt
+test: all $(if $(filter *default,$(MATCH)$(PERM)),all-build/asan) | deps
 ifeq ($(MATCH)$(PERM),*default)
 	@rm -f build/counts.tsv
 	@for p in $(PERMS); do $(TCLSH) test/run.tcl -build build/test -perm $$p \
 	  -counts build/counts.tsv \
 	  -match '$(PERM_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1; done
+	@CC="$(CC)" $(TCLSH) test/run.tcl -build build/asan -sanitizer asan \
+	  -match '$(ASAN_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1
 	@$(RUN_TESTS) -build build/test -counts build/counts.tsv \
 	  -floors test/floors.tsv
 else

@@ -519,6 +519,7 @@ proc read_done {} {
 proc report {name verdict by seconds} {
   global opt tally
   incr tally($verdict)
+  regsub -all {\s+} $by { } by
   set line [join [list $name $verdict $by [format %.1f $seconds]] \t]
   puts $line
   flush stdout
