@@ -92,13 +92,9 @@ static int inspect_slots(skv_inspect *inspect, const skv_shared *shared,
   return rc;
 }
 
-/* A copy of the page: nothing in it is believed. */
-static int inspect_shared(skv_inspect *inspect, const skv_buf *bytes,
-                          skv_err *err) {
+static int inspect_page(skv_inspect *inspect, const skv_shared *s,
+                        skv_err *err) {
   char boot[33], id[33];
-  if (bytes->size < sizeof(skv_shared))
-    return skv_inspect_damage(inspect, bytes->size, err, "wrong size");
-  const skv_shared *s = (const skv_shared *)(const void *)bytes->data;
   inspect_hex(s->boot_id, boot);
   inspect_hex(s->store_id, id);
   int rc = skv_inspect_line(
@@ -121,6 +117,19 @@ static int inspect_shared(skv_inspect *inspect, const skv_buf *bytes,
         "  requests %016" PRIx64,
         s->epoch, (int64_t)s->owner - 1, s->wal_entries, s->requests);
   return rc == STRATAKV_OK ? inspect_slots(inspect, s, err) : rc;
+}
+
+/* A copy of the page, aligned as it is: nothing in it is believed. */
+static int inspect_shared(skv_inspect *inspect, const skv_buf *bytes,
+                          skv_err *err) {
+  if (bytes->size < sizeof(skv_shared))
+    return skv_inspect_damage(inspect, bytes->size, err, "wrong size");
+  skv_shared *page = skv_aligned(_Alignof(skv_shared), sizeof *page);
+  if (!page) return skv_error_nomem(err);
+  memcpy(page, bytes->data, sizeof *page);
+  int rc = inspect_page(inspect, page, err);
+  skv_free(page);
+  return rc;
 }
 
 static int inspect_owners(skv_inspect *inspect, const skv_buf *bytes,

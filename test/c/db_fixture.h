@@ -39,10 +39,14 @@ static inline bool fixture_expect(int rc, int want, const char *file, int line,
   fixture_expect((call), (code), __FILE__, __LINE__, #call)
 #define OK(call) FAILS(STRATAKV_OK, call)
 
-/* Test memory: not the engine's, whose allocations are counted. */
+/* Test memory, zero: not the engine's, whose allocations are counted. A file's
+ * bytes are aligned as if mapped. */
 static inline void *fixture_alloc(size_t size) {
-  void *p = calloc(1, size ? size : 1);
+  size_t pages = (size + 4095) & ~(size_t)4095;
+  void *p =
+      size < 4096 ? calloc(1, size ? size : 1) : aligned_alloc(4096, pages);
   if (p == NULL) abort();
+  if (size >= 4096) memset(p, 0, pages);
   return p;
 }
 
