@@ -279,24 +279,34 @@ static int store_probe_names(skv_store *store, skv_err *err, int *out) {
   return STRATAKV_OK;
 }
 
-int skv_store_probe(skv_store *store, skv_err *err, int *out) {
+/* NOTFOUND: there is no CURRENT. */
+static int store_probe_current(skv_store *store, skv_err *err, int *out) {
   skv_env *env = store->env;
   skv_file *file = NULL;
-  skv_err absent;
   uint8_t magic[8];
   size_t got = 0;
-  *out = SKV_PROBE_FOREIGN;
-  int rc = env->file_open(store->dir, "CURRENT", 0, &absent, &file);
-  if (rc == STRATAKV_NOTFOUND) return store_probe_names(store, err, out);
-  if (rc != STRATAKV_OK) {
-    if (err) *err = absent;
-    return rc;
-  }
+  int rc = env->file_open(store->dir, "CURRENT", 0, err, &file);
+  if (rc != STRATAKV_OK) return rc;
   rc = env->file_read(file, 0, magic, sizeof magic, err, &got);
   env->file_close(file);
   if (rc == STRATAKV_OK && got == 8 && memcmp(magic, "STRATCUR", 8) == 0)
     *out = SKV_PROBE_STORE;
   return rc;
+}
+
+int skv_store_probe(skv_store *store, skv_err *err, int *out) {
+  int names = SKV_PROBE_FOREIGN;
+  *out = SKV_PROBE_FOREIGN;
+  int rc = store_probe_current(store, err, out);
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  rc = store_probe_names(store, err, &names);
+  if (rc == STRATAKV_OK && names == SKV_PROBE_EMPTY) {
+    *out = names;
+    return rc;
+  }
+  /* Another process may have finished creating it after the first look. */
+  int again = store_probe_current(store, NULL, out);
+  return again == STRATAKV_NOTFOUND ? rc : again;
 }
 
 int skv_store_remove(skv_store *store, const skv_name *name, skv_err *err) {
