@@ -18,7 +18,7 @@
  * Covers: INV-1, INV-2, INV-3, INV-4, INV-9, P1, P2, P3, P4, P5, P6, P8, P10,
  *   P11, P13, P14
  *
- * Timeout: 400
+ * Timeout: 1200
  * Soak: 4
  */
 #include <dirent.h>
