@@ -4,6 +4,9 @@
 #include "engine/db/db.h"
 #include "engine/util/point.h"
 
+#define COMPACT_GC_TRIES 50
+#define COMPACT_GC_NS 1000000u
+
 /* Between pieces of work: a flush goes first, and a stop ends the slice. */
 static int compact_yield(void *arg) {
   skv_db *db = arg;
@@ -65,7 +68,7 @@ static int compact_slice(skv_db *db, const skv_version *version, skv_plan *plan,
   skv_job job;
   bool done;
   skv_job_init(db, &job);
-  job.slice_bytes = skv_disk_slice(db);
+  skv_disk_fit(db, plan, &job);
   job.yield = db->has_worker ? compact_yield : NULL;
   int rc = skv_compact_slice(&job, version, plan, err, &turn.products,
                              &turn.edit, &done);
@@ -96,16 +99,38 @@ void skv_picker_limits_of(const skv_db *db, const skv_version *version,
     limits->level1_bytes = db->options.wal_size * 2;
 }
 
+/* What to merge: two runs at a time if there is no space for more. */
+static int compact_pick(skv_db *db, const skv_version *version, bool full,
+                        skv_err *err, skv_plan *plan) {
+  int (*pick)(const skv_version *, const skv_picker_limits *, skv_err *,
+              skv_plan *) = full ? skv_pick_full : skv_pick;
+  skv_picker_limits limits;
+  skv_picker_limits_of(db, version, &limits);
+  int rc = pick(version, &limits, err, plan);
+  if (rc != STRATAKV_OK || skv_disk_holds(db, plan)) return rc;
+  skv_plan_clear(plan);
+  limits.is_narrow = true;
+  return pick(version, &limits, err, plan);
+}
+
+/* The next slice may need what this one gives back. */
+static int compact_gc(skv_db *db, skv_err *err) {
+  int rc = skv_gc(db, err);
+  for (int i = 0; i < COMPACT_GC_TRIES && rc == STRATAKV_OK; i++) {
+    if (!atomic_load(&db->gc_again) || skv_disk_keeps_log(db)) break;
+    db->env->sleep(db->env, COMPACT_GC_NS);
+    rc = skv_gc(db, err);
+  }
+  return rc;
+}
+
 static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
   SKV_OPERATION("compaction");
   int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
   skv_state *state = skv_state_ref(db);
-  skv_picker_limits limits;
   skv_plan plan = {0};
-  skv_picker_limits_of(db, state->version, &limits);
-  rc = full ? skv_pick_full(state->version, &limits, err, &plan)
-            : skv_pick(state->version, &limits, err, &plan);
+  rc = compact_pick(db, state->version, full, err, &plan);
   if (rc == STRATAKV_OK && plan.count > 0) {
     SKV_POINT("compact.picked");
     rc = compact_slice(db, state->version, &plan, err);
@@ -114,7 +139,7 @@ static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
   skv_plan_clear(&plan);
   skv_state_unref(state);
   if (*did) {
-    rc = skv_gc(db, err);
+    rc = compact_gc(db, err);
     skv_state_bury(db); /* else what it deleted takes space until the worker,
                            which may wait for this compaction, comes by */
   }

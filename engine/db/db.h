@@ -37,7 +37,7 @@
 #define SKV_KEEP_NS 50000000u    /* a kept WRITE lapses after this idle time */
 #define SKV_YIELD_NS 10000000u   /* P14 */
 #define SKV_GRACE_NS 2000000000u /* a forgotten prepare is undone after this */
-#define SKV_DISK_RESERVE (8 * SKV_SEGMENT_BYTES) /* at most; see disk.c */
+#define SKV_DISK_RESERVE (4 * SKV_SEGMENT_BYTES) /* at most; see disk.c */
 #define SKV_HEAD_ROLL (1u << 20) /* bytes of a manifest; db->head_roll */
 
 typedef struct skv_db skv_db;
@@ -117,6 +117,7 @@ struct skv_db {
   bool head_doubted;  /* the manifest may not be on the disk (after a fence):
                         the next edit makes a new one */
   _Atomic uint32_t last_table; /* greatest table id of db->state */
+  _Atomic bool gc_again;       /* gc left what may be garbage a moment later */
   _Atomic uint64_t adopted;    /* skv_head_pos of db->state; any thread reads */
 
   /* state.c, under state_mutex */
@@ -336,7 +337,12 @@ int skv_disk_stuck(skv_db *db, uint64_t before, skv_err *err);
  * `least`. */
 uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least);
 uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted);
-uint64_t skv_disk_slice(skv_db *db); /* for skv_job.slice_bytes */
+/* Whether there is space to carry a plan out, the reserve included. */
+bool skv_disk_holds(skv_db *db, const skv_plan *plan);
+/* Where the job's slices end, so that they fit what is free. */
+void skv_disk_fit(skv_db *db, const skv_plan *plan, skv_job *job);
+/* Whether a flushed log may stay, to be written over. */
+bool skv_disk_keeps_log(skv_db *db);
 
 /* ---- ingest.c ---------------------------------------------------------- */
 /* Reserve file numbers for unnamed segments and describe them. */

@@ -6,10 +6,14 @@
  *   the reserve and what a flush of the unflushed logs may take; deletes,
  *   rollback, flush, compaction and gc go on below that.
  *
- * SIZE  Eight segments, or an eighth of the file system: a compaction gives a
- *   segment back when it has consumed it, and until then has written as much;
- *   it reads one of each run at a time. On a small file system segments are
- *   smaller, a sixteenth of the reserve.
+ * SIZE  Four segments, or a sixteenth of the file system, of which a segment
+ *   is then a quarter. A merge gives a segment back when it is consumed; when
+ *   space is short it takes two runs, the oldest and what is below, and ends a
+ *   slice where a segment ends: then two segments are the most that is there
+ *   twice. The other half is for the logs of deletes (DISK_LOG_LEAST each; the
+ *   stall at SKV_STOP_RUNS bounds them), the manifest, and what the file
+ *   system rounds up. A log is half of what is spare, so that a flush of it
+ *   fits beside it; flushed ones are not kept while space is short.
  *
  * WHEN  Free space is asked for when a log ends, when a transaction spills and
  *   when a slice of a compaction begins, not at each commit: until its log is
@@ -25,7 +29,7 @@
 #include "engine/db/db.h"
 #include "engine/wal/batch.h"
 
-#define DISK_SHARE 8               /* of the file system, at most */
+#define DISK_SHARE 16              /* of the file system, at most */
 #define DISK_LOG_LEAST (64u << 10) /* a log made while space is short */
 
 static uint64_t disk_reserve(const skv_db *db) {
@@ -45,7 +49,7 @@ static uint64_t disk_unflushed(skv_db *db) {
     if (used > most) most = used;
   }
   skv_mutex_unlock(&db->state_mutex);
-  return most;
+  return most + most / 16; /* a segment has an index and a filter */
 }
 
 /* Free bytes beyond `kept`; if nobody knows, plenty. */
@@ -62,16 +66,17 @@ uint64_t skv_disk_spare(skv_db *db) {
 
 uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted) {
   uint64_t reserve = disk_reserve(db);
-  bool is_small = reserve < SKV_DISK_RESERVE;
-  uint64_t most = reserve / 16 > DISK_LOG_LEAST ? reserve / 16 : DISK_LOG_LEAST;
-  return is_small && wanted > most ? most : wanted;
+  uint64_t most = reserve / 4 > DISK_LOG_LEAST ? reserve / 4 : DISK_LOG_LEAST;
+  return wanted > most ? most : wanted;
 }
 
 int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
   uint64_t spare = skv_disk_spare(db);
   bool is_low = spare < bytes || spare < DISK_LOG_LEAST;
-  if (is_low != (skv_load(&db->shared->disk_low) != 0))
+  if (is_low != (skv_load(&db->shared->disk_low) != 0)) {
     skv_store_word(&db->shared->disk_low, is_low);
+    skv_work_ask(db); /* it may have something to give back */
+  }
   if (!is_low) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_FULL,
                    "disk full: %" PRIu64 " KiB are free, and the last %" PRIu64
@@ -112,16 +117,28 @@ int skv_disk_admit_record(skv_db *db, uint8_t type, skv_slice payload,
 }
 
 uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least) {
-  uint64_t spare = skv_disk_spare(db);
-  if (spare >= wanted) return wanted;
+  uint64_t half = skv_disk_spare(db) / 2; /* the rest is for a flush of it */
   if (least < DISK_LOG_LEAST) least = DISK_LOG_LEAST;
-  uint64_t size = spare / 2 < least ? least : spare / 2;
+  uint64_t size = half < least ? least : half;
   if (size > wanted) size = wanted;
   return (size + 4095) & ~UINT64_C(4095);
 }
 
-uint64_t skv_disk_slice(skv_db *db) {
-  uint64_t quarter = disk_beyond(db, disk_unflushed(db)) / 4;
-  if (quarter >= SKV_SLICE_BYTES) return 0;
-  return quarter < DISK_LOG_LEAST ? DISK_LOG_LEAST : quarter;
+bool skv_disk_holds(skv_db *db, const skv_plan *plan) {
+  return plan->count == 0 || disk_beyond(db, 0) >= skv_plan_space(plan);
+}
+
+/* A plan that takes more than half of what is free ends its slices where an
+ * input ends. One that takes more than all of it may come through even so, by
+ * what it drops, if it writes little at a time. */
+void skv_disk_fit(skv_db *db, const skv_plan *plan, skv_job *job) {
+  uint64_t free_bytes = disk_beyond(db, 0), space = skv_plan_space(plan);
+  job->is_tight = space > free_bytes / 2 || SKV_SLICE_BYTES > free_bytes / 2;
+  if (space <= free_bytes) return;
+  job->slice_bytes = free_bytes / 2;
+  if (job->slice_bytes < DISK_LOG_LEAST) job->slice_bytes = DISK_LOG_LEAST;
+}
+
+bool skv_disk_keeps_log(skv_db *db) {
+  return skv_disk_spare(db) >= db->options.wal_size;
 }

@@ -144,5 +144,6 @@ int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err) {
       db->env->sleep(db->env, FLUSH_POLL_NS);
     }
   }
+  if (rc == STRATAKV_OK && !skv_disk_keeps_log(db)) rc = skv_gc(db, err);
   return rc;
 }

@@ -4,7 +4,8 @@
  * a numbered file that the head does not name is nobody's.
  *
  * Unnamed files belong to their creator while it lives (P4), and to an INGEST
- * that is not finished: none can be while visible has reached the tail.
+ * that is not finished: none can be while visible has reached the tail. Logs
+ * are in no INGEST. What had to stay for that is looked at again soon.
  */
 #include "engine/db/db.h"
 #include "engine/util/point.h"
@@ -15,6 +16,7 @@ void skv_gc_unnamed(skv_db *db, const skv_name *tmp) {
 
 typedef struct gc_pass {
   skv_db *db;
+  bool only_logs; /* an INGEST may be pending */
   const skv_version *version;
   skv_name *doomed;
   size_t count, capacity;
@@ -48,6 +50,7 @@ bool skv_creator_lives(skv_db *db, const skv_name *name) {
 
 static bool gc_is_garbage(gc_pass *pass, const skv_name *name) {
   const skv_version *version = pass->version;
+  if (pass->only_logs && name->kind != SKV_NAME_WAL) return false;
   switch (name->kind) {
   case SKV_NAME_MANIFEST: return name->number != skv_head_file(version->pos);
   case SKV_NAME_WAL: return !gc_names_log(version, name->number);
@@ -71,12 +74,13 @@ static int gc_look(void *arg, const skv_name *name) {
   return 0;
 }
 
-/* Retired logs of which the file is gone, or is about to be. */
+/* Retired logs of which the file is gone, or is about to be: all but the last
+ * *arg. */
 static int gc_forget_build(void *arg, const skv_version *version, skv_buf *edit,
                            skv_err *err) {
-  SKV_UNUSED(arg);
+  const size_t *kept = arg;
   SKV_UNUSED(err);
-  for (size_t i = 0; i + 1 < version->retired_count; i++)
+  for (size_t i = 0; i + *kept < version->retired_count; i++)
     skv_edit_forget(edit, version->retired[i]);
   return STRATAKV_OK;
 }
@@ -105,6 +109,18 @@ static void gc_let_go(skv_db *db, gc_held *held) {
   for (size_t i = 0; i < held->count; i++) db->env->file_close(held->files[i]);
 }
 
+static bool gc_is_settled(skv_db *db) {
+  return skv_load(&db->shared->visible) == skv_load(&db->shared->tail);
+}
+
+static void gc_drop_files(gc_pass *pass) {
+  size_t logs = 0;
+  for (size_t i = 0; i < pass->count; i++)
+    if (pass->doomed[i].kind == SKV_NAME_WAL)
+      pass->doomed[logs++] = pass->doomed[i];
+  pass->count = logs;
+}
+
 static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
   /* An edit that a dead writer did not publish names files too, and after a
    * failed sync nobody knows which edits there are. */
@@ -113,17 +129,17 @@ static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
   if (rc != STRATAKV_OK) return rc;
   /* Dead or alive first, then whether an INGEST is pending: a dead process
    * begins none. */
-  if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
-    return STRATAKV_OK;
   skv_state *state = skv_state_ref(db);
-  gc_pass pass = {.db = db, .version = state->version};
+  gc_pass pass = {
+      .db = db, .version = state->version, .only_logs = !gc_is_settled(db)};
   if (state->version->pos == skv_load(&db->shared->head)) {
     rc = skv_store_list(db->store, gc_look, &pass, err);
     if (rc == 1) rc = STRATAKV_OK;
     SKV_POINT("gc.listed");
   }
-  if (skv_load(&db->shared->visible) != skv_load(&db->shared->tail))
-    pass.count = 0;
+  if (!gc_is_settled(db)) pass.only_logs = true;
+  if (pass.only_logs) gc_drop_files(&pass);
+  atomic_store(&db->gc_again, pass.only_logs);
   for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++) {
     rc = gc_remove(db, &pass.doomed[i], held, err);
     SKV_POINT("gc.removed");
@@ -136,10 +152,13 @@ static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
 int skv_gc(skv_db *db, skv_err *err) {
   int rc = STRATAKV_OK;
   skv_mutex_lock(&db->state_mutex);
-  bool many = db->state->version->retired_count > 1;
+  size_t retired = db->state->version->retired_count;
   skv_mutex_unlock(&db->state_mutex);
-  if (many) rc = skv_head_edit(db, gc_forget_build, NULL, err);
+  size_t kept = retired > 0 && skv_disk_keeps_log(db);
+  bool many = retired > kept;
+  if (many) rc = skv_head_edit(db, gc_forget_build, &kept, err);
   if (many) SKV_POINT("gc.forgotten");
+  atomic_store(&db->gc_again, false);
   if (rc == STRATAKV_OK) rc = skv_head_lock(db, err);
   if (rc != STRATAKV_OK) return rc;
   gc_held held = {.count = 0};

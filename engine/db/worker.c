@@ -10,6 +10,7 @@
 
 #define WORK_RETRY_NS 20000000u /* another process holds FLUSH or COMPACT; */
 #define WORK_RETRY_MAX_NS UINT64_C(5000000000) /* doubled while it fails */
+#define WORK_LOOK_NS UINT64_C(1000000000)      /* idle: what others replaced */
 #define SYNCER_TICK_NS 20000000u
 #define SYNCER_REST_NS UINT64_C(3600000000000)
 
@@ -37,7 +38,7 @@ static void work_prepare_log(skv_db *db, uint64_t size) {
   if (have) return;
   skv_log *log = NULL;
   skv_name name;
-  if (skv_disk_spare(db) < size) return;
+  if (skv_disk_spare(db) / 2 < size) return; /* and a flush of it */
   if (skv_log_obtain(db, size, NULL, &log, &name) != STRATAKV_OK) return;
   SKV_POINT("work.log_ready");
   skv_mutex_lock(&db->work_mutex);
@@ -63,6 +64,16 @@ static uint64_t work_wants_log(skv_db *db) {
   return used > size / 4 ? skv_next_log_size(db, size) : 0;
 }
 
+/* Whether files are left that are not wanted: by the last gc, or a flushed log
+ * while space is short. */
+static bool work_hoards(skv_db *db) {
+  if (atomic_load(&db->gc_again)) return true;
+  skv_mutex_lock(&db->state_mutex);
+  bool any = db->state->version->retired_count > 0;
+  skv_mutex_unlock(&db->state_mutex);
+  return any && skv_load(&db->shared->disk_low) && !skv_disk_keeps_log(db);
+}
+
 /* What a round met: something to try again soon, or something broken. */
 #define WORK_DONE 0
 #define WORK_BLOCKED 1
@@ -78,7 +89,7 @@ static bool work_round(skv_db *db, int *met) {
   int rc = skv_flush_oldest(db, &flushed, NULL);
   skv_disk_note(db, rc);
   if (rc != STRATAKV_OK) *met = WORK_FAILED;
-  if (flushed) skv_gc(db, NULL);
+  if (flushed || work_hoards(db)) skv_gc(db, NULL);
   uint64_t wanted = work_wants_log(db);
   if (wanted > 0) work_prepare_log(db, wanted);
   rc = skv_compact_step(db, false, &compacted, NULL);
@@ -86,7 +97,8 @@ static bool work_round(skv_db *db, int *met) {
   bool behind = state->log_count > 1 && !flushed;
   skv_state_unref(state);
   if (rc != STRATAKV_OK && rc != STRATAKV_BUSY) *met = WORK_FAILED;
-  if (*met == WORK_DONE && (rc == STRATAKV_BUSY || behind)) *met = WORK_BLOCKED;
+  bool again = rc == STRATAKV_BUSY || behind || atomic_load(&db->gc_again);
+  if (*met == WORK_DONE && again) *met = WORK_BLOCKED;
   return flushed || compacted;
 }
 
@@ -98,6 +110,18 @@ static uint64_t work_pause(int met, uint64_t before) {
   return before * 2 < WORK_RETRY_MAX_NS ? before * 2 : WORK_RETRY_MAX_NS;
 }
 
+/* Until there is work. Nobody says what other processes have done: an idle one
+ * would keep the files that they replaced. */
+static void work_wait(skv_db *db, uint64_t seen, int met, uint64_t pause) {
+  bool is_idle = pause == UINT64_MAX;
+  if (db->work_asked != seen && met != WORK_FAILED) return;
+  skv_cond_wait_for(&db->work_cond, &db->work_mutex,
+                    is_idle ? WORK_LOOK_NS : pause);
+  while (is_idle && !db->stopping && db->work_asked == seen &&
+         skv_load(&db->shared->head) == skv_load(&db->adopted))
+    skv_cond_wait_for(&db->work_cond, &db->work_mutex, WORK_LOOK_NS);
+}
+
 static void *work_main(void *arg) {
   skv_db *db = arg;
   skv_gc(db, NULL);
@@ -106,13 +130,8 @@ static void *work_main(void *arg) {
   int met = WORK_DONE;
   skv_mutex_lock(&db->work_mutex);
   while (!db->stopping) {
-    if (db->work_asked == seen || met == WORK_FAILED) {
-      if (pause != UINT64_MAX)
-        skv_cond_wait_for(&db->work_cond, &db->work_mutex, pause);
-      else
-        skv_cond_wait(&db->work_cond, &db->work_mutex);
-      if (db->stopping) break;
-    }
+    work_wait(db, seen, met, pause);
+    if (db->stopping) break;
     seen = db->work_asked;
     skv_mutex_unlock(&db->work_mutex);
     while (work_round(db, &met)) {

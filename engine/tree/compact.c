@@ -237,6 +237,7 @@ typedef struct produce_limit {
   uint64_t time;    /* of env->now */
   uint64_t checked; /* bytes read when the clock was last asked */
   skv_slice beyond; /* not at or before this key; size 0: anywhere */
+  skv_slice until;  /* behind this key; size 0: not for that */
 } produce_limit;
 
 /*
@@ -256,12 +257,23 @@ static skv_slice produce_beyond(const skv_plan *plan) {
   return is_before ? first : skv_slice_of(NULL, 0);
 }
 
+/* Where the first input ends. */
+static skv_slice produce_until(const skv_plan *plan) {
+  skv_slice until = plan->inputs[0]->meta.max_key;
+  for (size_t i = 1; i < plan->count; i++) {
+    skv_slice end = plan->inputs[i]->meta.max_key;
+    if (skv_compare(end, until) < 0) until = end;
+  }
+  return until;
+}
+
 static bool produce_is_enough(const produce_writer *w, skv_slice key,
                               produce_limit *limit) {
   if (limit->beyond.size > 0 && skv_compare(key, limit->beyond) <= 0) {
     return false;
   }
   if (produce_output(w) >= limit->bytes) return true;
+  if (limit->until.size > 0 && skv_compare(key, limit->until) > 0) return true;
   if (w->read - limit->checked < PRODUCE_CLOCK_BYTES) return false;
   limit->checked = w->read;
   return w->env->now(w->env) >= limit->time;
@@ -274,6 +286,7 @@ static int produce_merge(produce_writer *w, const skv_plan *plan,
   produce_limit limit = {.beyond = produce_beyond(plan)};
   uint64_t bytes = w->job->slice_bytes;
   limit.bytes = bytes ? bytes : SKV_SLICE_BYTES;
+  if (w->job->is_tight) limit.until = produce_until(plan);
   limit.time = w->env->now(w->env) + SKV_SLICE_NS;
   int rc = skv_iter_first(input, err);
   while (rc == STRATAKV_OK && input->valid) {

@@ -12,7 +12,7 @@
 #include "engine/tree/picker.h"
 #include "engine/tree/version.h"
 
-#define SKV_SEGMENT_BYTES (32u << 20) /* aimed at; the last may be smaller */
+#define SKV_SEGMENT_BYTES (16u << 20) /* aimed at; the last may be smaller */
 #define SKV_SLICE_BYTES (64u << 20)   /* P17: published at least this often */
 #define SKV_SLICE_NS 500000000u       /* and this often, in nanoseconds */
 
@@ -36,6 +36,8 @@ typedef struct skv_job {
   skv_seg_options seg;    /* for the output */
   uint64_t segment_bytes; /* 0: SKV_SEGMENT_BYTES */
   uint64_t slice_bytes;   /* 0: SKV_SLICE_BYTES */
+  bool is_tight;          /* a slice ends, too, when an input is consumed, so
+                             that its space is given back before more is taken */
   /* A fresh unnamed file name of this process (thread safe). */
   void (*next_name)(void *arg, skv_name *out);
   /* Remove an unnamed file of a job that failed; NULL leaves them to gc. */

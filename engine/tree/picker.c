@@ -20,6 +20,7 @@ typedef struct picker {
   double fanout;
   unsigned bottom;  /* the last level with data, 0 if none below level 0 */
   size_t first_run; /* level-0 runs from here on (older ones) may be taken */
+  bool is_narrow;
   double bytes[SKV_LEVELS];
   double weight[SKV_LEVELS];  /* bytes, and what tombstones may hide */
   double average[SKV_LEVELS]; /* bytes of an entry below the level */
@@ -107,6 +108,7 @@ static void pick_init(picker *p, const skv_version *version,
               : limits->fanout < 2 ? 2
                                    : limits->fanout;
   p->first_run = pick_first_run(version, limits->unflushed);
+  p->is_narrow = limits->is_narrow;
   pick_weigh(p);
   pick_set_targets(p);
 }
@@ -123,6 +125,8 @@ static size_t pick_begun_run(const picker *p) {
 /* The runs to take: of a merge that was begun, or all that may be. */
 static size_t pick_take_run(const picker *p) {
   size_t begun = pick_begun_run(p);
+  if (p->is_narrow && p->first_run < p->version->run_count)
+    return p->version->run_count - 1;
   return begun < p->version->run_count ? begun : p->first_run;
 }
 
@@ -206,6 +210,19 @@ static int pick_add(skv_plan *plan, skv_segref *const *segs, size_t count,
   plan->inputs = inputs;
   plan->count += count;
   return STRATAKV_OK;
+}
+
+uint64_t skv_plan_space(const skv_plan *plan) {
+  uint64_t space = 0, largest = 0;
+  for (size_t i = 0; !plan->move && i < plan->count; i++) {
+    const skv_segref *ref = plan->inputs[i];
+    bool is_next = i > 0 && (ref->level != plan->inputs[i - 1]->level ||
+                             ref->run != plan->inputs[i - 1]->run);
+    if (is_next) space += largest;
+    if (is_next) largest = 0;
+    if (ref->meta.size > largest) largest = ref->meta.size;
+  }
+  return space + largest;
 }
 
 void skv_plan_clear(skv_plan *plan) {
@@ -489,6 +506,13 @@ static unsigned pick_full_target(const picker *p, double bytes) {
   return is_begun || target < p->bottom ? p->bottom : target;
 }
 
+/* The deepest source above `target`: what is merged into it first. */
+static unsigned pick_narrow_first(const picker *p, unsigned target) {
+  unsigned level = target - 1;
+  while (level > 0 && p->bytes[level] <= 0) level--;
+  return level;
+}
+
 /* All that is above `target`, newest first. */
 static int pick_full_upper(const picker *p, unsigned target, skv_err *err,
                            skv_plan *plan) {
@@ -497,11 +521,13 @@ static int pick_full_upper(const picker *p, unsigned target, skv_err *err,
   int rc = STRATAKV_OK;
   plan->level = target;
   if (first >= target) first = 0; /* none above it */
+  if (p->is_narrow) first = pick_narrow_first(p, target);
   size_t i = first == 0 ? pick_take_run(p) : v->run_count;
   for (; rc == STRATAKV_OK && i < v->run_count; i++) {
     rc = pick_add(plan, v->runs[i].segs, v->runs[i].count, err);
   }
-  for (unsigned level = first ? first : 1; level < target; level++) {
+  unsigned level = p->is_narrow && first == 0 ? target : first;
+  for (level = level ? level : 1; level < target; level++) {
     const skv_run *run = &v->levels[level];
     if (rc == STRATAKV_OK) rc = pick_add(plan, run->segs, run->count, err);
   }

@@ -47,6 +47,8 @@ typedef struct skv_picker_limits {
   uint64_t level1_bytes; /* default 64 MiB */
   unsigned fanout;       /* default 8, at least 2 */
   uint64_t unflushed;    /* see P5; UINT64_MAX: every log is flushed */
+  bool is_narrow;        /* merge two runs at a time, the oldest first: slower
+                            and in little space */
 } skv_picker_limits;
 
 /* A merge of `inputs` (newest first within equal keys) into `level`. */
@@ -80,6 +82,11 @@ int skv_pick(const skv_version *version, const skv_picker_limits *limits,
 int skv_pick_full(const skv_version *version, const skv_picker_limits *limits,
                   skv_err *err, skv_plan *plan);
 void skv_plan_clear(skv_plan *plan);
+
+/* Bytes that carrying it out may take before anything is given back: a run's
+ * segment is freed when it is consumed, so that of each run the largest may be
+ * there twice. */
+uint64_t skv_plan_space(const skv_plan *plan);
 
 /* Bytes that compaction is behind, for back-pressure and stats: level 0, if
  * it has reached its runs, and what levels above the last one have beyond

@@ -58,6 +58,7 @@ static int delete_range(skv_sql_vtab *vtab, const skv_sql_buf *from,
   int rc;
   memset(&range, 0, sizeof range);
   if (from != NULL && to != NULL && is_empty_range(from, to)) return SQLITE_OK;
+  skv_sql_context_changes(vtab->context);
   range.keys_only = 1;
   range.poll = skv_sql_is_interrupted;
   range.poll_arg = skv_sql_conn_db(vtab->conn);
@@ -186,6 +187,7 @@ static int optimize_progress(void *arg, double done) {
 static int run_optimize(skv_sql_vtab *vtab, sqlite3_value *key,
                         sqlite3_value *value) {
   stratakv_error err = {0, ""};
+  skv_sql_context_rest(vtab->context);
   int rc =
       stratakv_compact(skv_sql_context_store(vtab->context), optimize_progress,
                        skv_sql_conn_db(vtab->conn), &err);

@@ -30,6 +30,7 @@ struct skv_sql_context {
 
   int sync;        /* what the handle is set to */
   int txn_sync;    /* what the members of txn wish */
+  int is_changed;  /* txn may have changes */
   int config_sync; /* set by config, or -1 */
   uint32_t busy_timeout_ms;
   int has_config_busy;
@@ -158,6 +159,7 @@ int skv_sql_context_join(skv_sql_context *context, const skv_sql_wish *wish,
     context_guard(context);
     context->txn_number++;
     context->txn_sync = wish->sync;
+    context->is_changed = 0;
   }
   if (wish->sync < context->txn_sync) context->txn_sync = wish->sync;
   context->members++;
@@ -166,6 +168,17 @@ int skv_sql_context_join(skv_sql_context *context, const skv_sql_wish *wish,
 
 void skv_sql_context_leave(skv_sql_context *context) {
   if (context->txn != NULL && --context->members == 0) {
+    skv_sql_context_rollback(context);
+  }
+}
+
+void skv_sql_context_changes(skv_sql_context *context) {
+  context->is_changed = 1;
+}
+
+void skv_sql_context_rest(skv_sql_context *context) {
+  if (context->txn != NULL && !context->is_changed &&
+      sqlite3_get_autocommit(skv_sql_conn_db(context->conn))) {
     skv_sql_context_rollback(context);
   }
 }

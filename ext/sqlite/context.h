@@ -76,6 +76,12 @@ int skv_sql_context_join(skv_sql_context *context, const skv_sql_wish *wish,
  * nobody would end, with it. */
 void skv_sql_context_leave(skv_sql_context *context);
 
+/* The transaction is about to change something. */
+void skv_sql_context_changes(skv_sql_context *context);
+/* Before long work of a statement by itself that only maintains: a transaction
+ * that has nothing to commit would pin the files that the work replaces. */
+void skv_sql_context_rest(skv_sql_context *context);
+
 /* What the command `config` sets for all tables of the store. */
 void skv_sql_context_set_sync(skv_sql_context *context, int sync);
 void skv_sql_context_set_busy_timeout(skv_sql_context *context, uint32_t ms);

@@ -263,6 +263,7 @@ int skv_sql_update(sqlite3_vtab *pVtab, int argc, sqlite3_value **argv,
                              vtab->name);
   }
   vtab->written = vtab->joined;
+  if (!update_is_command(argc, argv)) skv_sql_context_changes(vtab->context);
   if (argc == 1) {
     rc = update_delete(vtab, argv[0]);
   } else if (update_is_command(argc, argv)) {

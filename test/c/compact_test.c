@@ -85,7 +85,7 @@ static bool world_open(world *w, skv_env *env, uint64_t seed) {
   w->env = env;
   w->prng.state = seed;
   w->lsn = 4096;
-  w->limits = (skv_picker_limits){3, 48 << 10, 4, UINT64_MAX};
+  w->limits = (skv_picker_limits){3, 48 << 10, 4, UINT64_MAX, false};
   if (!OK(skv_store_open(env, NULL, "/compact", SKV_DIR_CREATE, &fixture_err,
                          &w->store))) {
     return false;
