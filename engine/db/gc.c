@@ -16,7 +16,6 @@ void skv_gc_unnamed(skv_db *db, const skv_name *tmp) {
 
 typedef struct gc_pass {
   skv_db *db;
-  bool only_logs; /* an INGEST may be pending */
   const skv_version *version;
   skv_name *doomed;
   size_t count, capacity;
@@ -50,7 +49,6 @@ bool skv_creator_lives(skv_db *db, const skv_name *name) {
 
 static bool gc_is_garbage(gc_pass *pass, const skv_name *name) {
   const skv_version *version = pass->version;
-  if (pass->only_logs && name->kind != SKV_NAME_WAL) return false;
   switch (name->kind) {
   case SKV_NAME_MANIFEST: return name->number != skv_head_file(version->pos);
   case SKV_NAME_WAL: return !gc_names_log(version, name->number);
@@ -113,12 +111,14 @@ static bool gc_is_settled(skv_db *db) {
   return skv_load(&db->shared->visible) == skv_load(&db->shared->tail);
 }
 
-static void gc_drop_files(gc_pass *pass) {
-  size_t logs = 0;
-  for (size_t i = 0; i < pass->count; i++)
+/* All but logs stay; whether any. */
+static bool gc_spare_files(gc_pass *pass) {
+  size_t all = pass->count, logs = 0;
+  for (size_t i = 0; i < all; i++)
     if (pass->doomed[i].kind == SKV_NAME_WAL)
       pass->doomed[logs++] = pass->doomed[i];
   pass->count = logs;
+  return logs < all;
 }
 
 static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
@@ -128,18 +128,16 @@ static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
   int rc = skv_head_settle(db, err);
   if (rc != STRATAKV_OK) return rc;
   /* Dead or alive first, then whether an INGEST is pending: a dead process
-   * begins none. */
+   * begins none, and none is finished while this holds HEAD. */
   skv_state *state = skv_state_ref(db);
-  gc_pass pass = {
-      .db = db, .version = state->version, .only_logs = !gc_is_settled(db)};
+  gc_pass pass = {.db = db, .version = state->version};
   if (state->version->pos == skv_load(&db->shared->head)) {
     rc = skv_store_list(db->store, gc_look, &pass, err);
     if (rc == 1) rc = STRATAKV_OK;
     SKV_POINT("gc.listed");
   }
-  if (!gc_is_settled(db)) pass.only_logs = true;
-  if (pass.only_logs) gc_drop_files(&pass);
-  atomic_store(&db->gc_again, pass.only_logs);
+  bool again = !gc_is_settled(db) && gc_spare_files(&pass);
+  atomic_store(&db->gc_again, again);
   for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++) {
     rc = gc_remove(db, &pass.doomed[i], held, err);
     SKV_POINT("gc.removed");
