@@ -131,13 +131,15 @@ static uint64_t check_total(const skv_check *check) {
   return total;
 }
 
+/* The head first: it may take the view anew, and all behind it is of one. */
 static int check_run(skv_check *check, skv_err *err) {
   size_t count;
-  skv_segref *const *segs =
-      skv_version_segs(check->view.state->version, &count);
   check->watcher.total = check_total(check);
   int rc = skv_watcher_step(&check->watcher, 0, err);
   if (rc == STRATAKV_OK) rc = skv_check_head(check, err);
+  check->watcher.total = check_total(check);
+  skv_segref *const *segs =
+      skv_version_segs(check->view.state->version, &count);
   for (size_t i = 0; rc == STRATAKV_OK && i < check->view.state->log_count; i++)
     rc = skv_check_log(check, i, err);
   for (size_t i = 0; rc == STRATAKV_OK && i < count; i++)

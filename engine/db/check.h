@@ -37,6 +37,7 @@ int skv_check_failed(skv_check *check, const char *file, int rc,
 /* Whether the newest version still names a file; then its absence is damage. */
 bool skv_check_named(skv_check *check, int kind, uint64_t number);
 
+/* May take the view anew: what was taken from it before is gone then. */
 int skv_check_head(skv_check *check, skv_err *err);
 int skv_check_log(skv_check *check, size_t i, skv_err *err);
 int skv_check_seg(skv_check *check, skv_segref *ref, skv_err *err);

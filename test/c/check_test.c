@@ -8,6 +8,7 @@
  *   3  it goes on behind damage; it can be stopped
  *   4  inspect describes every file, damaged or not
  *   5  threads and another process write meanwhile: nothing is found
+ *   6  another process begins a new manifest just then: all is of one view
  */
 #include <limits.h>
 #include <pthread.h>
@@ -421,6 +422,60 @@ static void test_meanwhile(unsigned checks) {
   skv_env_mem_free(env);
 }
 
+/* ---- 6: a new manifest --------------------------------------------------- */
+
+typedef struct roller {
+  skv_env *env;
+  stratakv_store *store;
+  unsigned calls;
+} roller;
+
+static uint64_t manifest_of(skv_env *env) {
+  uint64_t number = 0;
+  fixture_image image = fixture_take(env);
+  for (size_t i = 0; i < image.count; i++) {
+    skv_name name = skv_name_parse(image.files[i].name);
+    if (name.kind == SKV_NAME_MANIFEST && name.number > number)
+      number = name.number;
+  }
+  fixture_clear(&image);
+  return number;
+}
+
+/* The first call comes when the view is taken and CURRENT is not read yet. */
+static int roll_manifest(void *arg, double done) {
+  roller *r = arg;
+  SKV_UNUSED(done);
+  if (r->calls++ > 0) return 0;
+  uint64_t before = manifest_of(r->env);
+  for (uint32_t i = 0; i < 200 && manifest_of(r->env) == before; i++) {
+    put_some(r->store, 100 + i * 8, 100 + i * 8 + 8);
+    OK(stratakv_compact(r->store, NULL, NULL, &fixture_err));
+  }
+  CHECK(manifest_of(r->env) > before);
+  return 0;
+}
+
+/* What the check began with is freed when it takes the view anew; freed memory
+ * is filled (run.tcl), so reading it cannot go well. */
+static void test_new_manifest(void) {
+  setenv("SKV_TEST_HEAD_ROLL", "1500", 1);
+  skv_env *env = skv_env_mem_new();
+  stratakv_store *store = everything(env, true);
+  roller r = {.env = skv_env_mem_process(env)};
+  r.store = reopen(r.env, STRATAKV_COMPRESSION_LZ4);
+  findings f = {0};
+  stratakv_watch watch = {.progress = roll_manifest, .arg = &r};
+  OK(stratakv_check(store, &watch, &fixture_err));
+  CHECK(r.calls > 1);
+  CHECK(check_store(store, &f) == STRATAKV_OK && f.count == 0);
+  OK(stratakv_close(r.store, &fixture_err));
+  OK(stratakv_close(store, &fixture_err));
+  skv_env_mem_free(r.env);
+  skv_env_mem_free(env);
+  unsetenv("SKV_TEST_HEAD_ROLL");
+}
+
 int main(int argc, char **argv) {
   setenv("SKV_TEST_SEGMENT_SIZE", "3000", 1); /* several segments a run */
   harness_begin(argc, argv);
@@ -431,6 +486,7 @@ int main(int argc, char **argv) {
     test_inspect();
     test_going_on();
     test_meanwhile(100);
+    test_new_manifest();
     harness_count("check-bytes-changed", bytes_changed);
   }
   return check_end();

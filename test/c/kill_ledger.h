@@ -98,14 +98,14 @@ typedef struct ledger {
   _Atomic uint32_t failures; /* printed by whoever saw them */
   _Atomic uint64_t checks, conflicts, calls;
   _Atomic uint64_t longest; /* call, nanoseconds, the machine's stalls off */
-  _Atomic uint64_t stalled; /* by how much the machine was late in all */
-  _Atomic uint64_t beat;    /* when the control thread was last on time */
   _Atomic uint32_t stops;   /* grows with each SIGSTOP and SIGCONT: odd while
                                somebody is stopped */
   _Atomic uint32_t snap_count;
   ledger_snap snaps[LEDGER_SNAPS];
   ledger_worker workers[LEDGER_WORKERS];
   /* Over all cases: */
+  _Atomic uint64_t stalled; /* by how much the machine was late in all */
+  _Atomic uint64_t beat;    /* when the control thread was last on time */
   _Atomic uint32_t point_count;
   ledger_point points[LEDGER_POINTS];
 } ledger;

@@ -1036,8 +1036,7 @@ static void case_begin(uint64_t n) {
     snprintf(path, sizeof path, STORE ".copy%u", i);
     remove_directory(path);
   }
-  memset(&book->seed, 0, offsetof(ledger, point_count));
-  atomic_store(&book->beat, now_ns());
+  memset(book, 0, offsetof(ledger, stalled));
   book->seed = n;
   parent.rng = (skv_prng){n * 7919};
   parent.workers = 2 + draw(7);
