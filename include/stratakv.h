@@ -358,9 +358,16 @@ STRATAKV_API void stratakv_txn_guard(stratakv_txn *txn, int (*enter)(void *),
  */
 STRATAKV_API int stratakv_commit(stratakv_txn *txn, stratakv_error *err,
                                  uint64_t *lsn);
-/* Undo everything and free txn; NULL is allowed. Cursors opened on it stay
- * valid and go on showing what they saw. */
-STRATAKV_API void stratakv_rollback(stratakv_txn *txn);
+/*
+ * Undo everything and free txn; NULL is allowed. Cursors opened on it stay
+ * valid and go on showing what they saw. OK, but for a transaction that is or
+ * was prepared:
+ *
+ * IOERR_FSYNC    undoing it could not be made durable; whether it is applied
+ *                is unknown until the store is opened again. Until then nobody
+ *                sees it, and the store is read-only for every process.
+ */
+STRATAKV_API int stratakv_rollback(stratakv_txn *txn);
 
 /* ---- Cursors ----------------------------------------------------------- */
 

@@ -46,9 +46,8 @@ static bool check_version_names(const skv_version *version, int kind,
 
 bool skv_check_named(skv_check *check, int kind, uint64_t number) {
   skv_view now;
-  if (check->db->is_private) return true;
   if (skv_view_take(check->db, NULL, &now) != STRATAKV_OK) return true;
-  bool named = check_version_names(now.state->version, kind, number);
+  bool named = check_version_names(skv_state_head(now.state), kind, number);
   skv_view_release(&now);
   return named;
 }
@@ -58,10 +57,13 @@ bool skv_check_named(skv_check *check, int kind, uint64_t number) {
 typedef struct check_names {
   skv_check *check;
   const skv_version *version;
-  skv_buf found; /* names that nothing accounts for, each with its NUL */
+  bool has_unnamed; /* segments of an INGEST */
+  skv_buf found;    /* names that nothing accounts for, each with its NUL */
 } check_names;
 
 static bool check_accounts(const check_names *names, const skv_name *name) {
+  bool is_segment = name->kind == SKV_NAME_SEG || name->kind == SKV_NAME_TMP;
+  if (is_segment && names->has_unnamed) return true;
   switch (name->kind) {
   case SKV_NAME_FIXED: return true;
   case SKV_NAME_TMP: return skv_creator_lives(names->check->db, name);
@@ -88,6 +90,7 @@ static int check_list(check_names *names, skv_err *err) {
   if (rc != STRATAKV_OK) return STRATAKV_OK;
   skv_state *state = skv_state_ref(db);
   names->version = state->version;
+  names->has_unnamed = skv_ingest_unnamed(db, state) != 0;
   if (db->is_private || state->version->pos >= skv_load(&db->shared->head))
     rc = dir->env->dir_list(dir, check_name, names, err);
   skv_state_unref(state);

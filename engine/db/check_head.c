@@ -33,7 +33,7 @@ static int head_damage(head_walk *walk, uint64_t at, skv_err *err,
 static int head_compare(head_walk *walk, uint64_t at, skv_err *err) {
   skv_buf want = {0}, have = {0};
   walk->compared = true;
-  skv_version_encode(walk->check->view.state->version, &want);
+  skv_version_encode(skv_state_head(walk->check->view.state), &want);
   skv_version_encode(walk->version, &have);
   int rc = STRATAKV_OK;
   if (want.rc != STRATAKV_OK || have.rc != STRATAKV_OK)

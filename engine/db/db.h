@@ -73,7 +73,14 @@ typedef struct skv_state {
                           levels that are not empty */
   skv_source *sources;
   struct skv_state *next_dead; /* db->dead, under state_mutex */
+  struct skv_state *named; /* this is that one, with an INGEST's segments that
+                              the head does not name (ingest.c); or NULL */
 } skv_state;
+
+/* The version that the head says. */
+static inline const skv_version *skv_state_head(const skv_state *state) {
+  return state->named ? state->named->version : state->version;
+}
 
 /* A state and how far to read in it. */
 typedef struct skv_view {
@@ -119,6 +126,8 @@ struct skv_db {
   _Atomic uint32_t last_table; /* greatest table id of db->state */
   _Atomic bool gc_again;       /* gc left what may be garbage a moment later */
   _Atomic uint64_t adopted;    /* skv_head_pos of db->state; any thread reads */
+  skv_state *unnamed;          /* the last of skv_ingest_state, or NULL, */
+  uint64_t unnamed_lsn;        /* and its INGEST */
 
   /* state.c, under state_mutex */
   skv_mutex state_mutex;
@@ -207,6 +216,9 @@ int skv_head_lock(skv_db *db, skv_err *err); /* head_mutex and HEAD */
 void skv_head_unlock(skv_db *db);
 /* Under HEAD: make what a dead writer appended and did not publish ours. */
 int skv_head_settle(skv_db *db, skv_err *err);
+/* In a fenced store: that the log ends at `lsn` is said durably, for the next
+ * one who opens it. Nothing is published. */
+int skv_head_end_log(skv_db *db, uint64_t lsn, skv_err *err);
 /* Give unnamed products numbers from *next on and describe them. */
 int skv_head_name(skv_db *db, skv_products *products, uint32_t level,
                   uint64_t run, uint64_t ingest_lsn, uint64_t *next,
@@ -355,6 +367,14 @@ int skv_ingest_read(skv_slice payload, skv_err *err, uint64_t *first,
 /* Publish an INGEST record's segments and rotate; idempotent. */
 int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
                       skv_err *err);
+/* Finishing failed: visible all the same. Cannot fail. */
+void skv_ingest_leave(skv_db *db, skv_slice payload, uint64_t lsn);
+/* The INGEST that was left so and that `state` does not name; 0: none. */
+uint64_t skv_ingest_unnamed(const skv_db *db, const skv_state *state);
+/* `base` with its segments: what a view of that moment holds. */
+int skv_ingest_state(skv_db *db, skv_state *base, uint64_t lsn, skv_err *err,
+                     skv_state **out);
+void skv_ingest_forget(skv_db *db); /* head_mutex held, or alone */
 
 /* ---- flush.c, compaction.c, gc.c, worker.c ----------------------------- */
 int skv_flush_oldest(skv_db *db, bool *did, skv_err *err);

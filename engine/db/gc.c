@@ -4,8 +4,8 @@
  * a numbered file that the head does not name is nobody's.
  *
  * Unnamed files belong to their creator while it lives (P4), and to an INGEST
- * that is not finished: none can be while visible has reached the tail. Logs
- * are in no INGEST. What had to stay for that is looked at again soon.
+ * that is not finished: none can be while visible has reached the tail, but one
+ * that was left (skv_ingest_unnamed). Logs are in no INGEST. What had to stay for that is looked at again soon.
  */
 #include "engine/db/db.h"
 #include "engine/util/point.h"
@@ -107,8 +107,9 @@ static void gc_let_go(skv_db *db, gc_held *held) {
   for (size_t i = 0; i < held->count; i++) db->env->file_close(held->files[i]);
 }
 
-static bool gc_is_settled(skv_db *db) {
-  return skv_load(&db->shared->visible) == skv_load(&db->shared->tail);
+static bool gc_is_settled(skv_db *db, const skv_state *state) {
+  return skv_load(&db->shared->visible) == skv_load(&db->shared->tail) &&
+         skv_ingest_unnamed(db, state) == 0;
 }
 
 /* All but logs stay; whether any. */
@@ -136,7 +137,7 @@ static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
     if (rc == 1) rc = STRATAKV_OK;
     SKV_POINT("gc.listed");
   }
-  bool again = !gc_is_settled(db) && gc_spare_files(&pass);
+  bool again = !gc_is_settled(db, state) && gc_spare_files(&pass);
   atomic_store(&db->gc_again, again);
   for (size_t i = 0; rc == STRATAKV_OK && i < pass.count; i++) {
     rc = gc_remove(db, &pass.doomed[i], held, err);

@@ -242,6 +242,39 @@ int skv_head_edit(skv_db *db, skv_edit_build build, void *arg, skv_err *err) {
   return rc;
 }
 
+/* Only behind edits that were published: of the others nobody knows whether
+ * they are on the disk. */
+static int head_end_log_locked(skv_db *db, uint64_t lsn, skv_err *err) {
+  skv_head_pos published = skv_load(&db->shared->head);
+  uint64_t file = skv_head_file(published);
+  skv_manifest_end end;
+  skv_version *version = NULL;
+  skv_buf edit = {0}, bytes = {0};
+  int rc = head_read(db, file, published, true, err, &end, &version);
+  if (rc != STRATAKV_OK) return rc;
+  skv_version_unref(version);
+  if (end.pos != published)
+    return SKV_ERROR(err, STRATAKV_BUSY, "another process's edit is pending");
+  skv_edit_clean(&edit, lsn);
+  skv_manifest_edit(db->store_id, skv_buf_bytes(&edit), &bytes, &end);
+  rc = edit.rc == STRATAKV_OK && bytes.rc == STRATAKV_OK ? STRATAKV_OK
+                                                         : skv_error_nomem(err);
+  if (rc == STRATAKV_OK)
+    rc = skv_head_append(db->store, file, skv_head_offset(published),
+                         bytes.data, bytes.size, err);
+  skv_buf_clear(&bytes);
+  skv_buf_clear(&edit);
+  return rc;
+}
+
+int skv_head_end_log(skv_db *db, uint64_t lsn, skv_err *err) {
+  int rc = skv_head_lock(db, err);
+  if (rc != STRATAKV_OK) return rc;
+  rc = head_end_log_locked(db, lsn, err);
+  skv_head_unlock(db);
+  return rc;
+}
+
 int skv_head_name(skv_db *db, skv_products *products, uint32_t level,
                   uint64_t run, uint64_t ingest_lsn, uint64_t *next,
                   skv_buf *edit, skv_err *err) {

@@ -11,6 +11,12 @@
  * The record makes the transaction durable; one edit then names its segments,
  * ends the log and begins the next (P5). Whoever takes WRITE after a death in
  * between, or recovers, does the same from the record.
+ *
+ * UNNAMED  That edit may fail, and the transaction is committed all the same.
+ *   Then the shared page says where the record stands, and each process reads
+ *   the segments that it describes under the names that they have
+ *   (skv_ingest_state), until someone who takes WRITE has named them. In a
+ *   fenced store that is the next one who opens it.
  */
 #include "engine/db/db.h"
 #include "engine/util/point.h"
@@ -128,6 +134,17 @@ static int ingest_build(void *arg, const skv_version *version, skv_buf *edit,
                        &next, edit, err);
 }
 
+/* The edit that names them, but for what a version need not know yet. */
+static int ingest_describe(const skv_products *products, uint64_t first,
+                           uint64_t lsn, skv_buf *edit, skv_err *err) {
+  for (size_t i = 0; i < products->count; i++) {
+    skv_seg_meta meta = products->list[i].meta;
+    meta.min_lsn = meta.max_lsn = lsn;
+    skv_edit_seg(edit, first + i, 0, lsn, lsn, &meta, skv_slice_of(NULL, 0));
+  }
+  return edit->rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
+}
+
 int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
                       skv_err *err) {
   ingest_turn turn = {.db = db, .lsn = lsn};
@@ -135,4 +152,87 @@ int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
   if (rc == STRATAKV_OK) rc = skv_rotate(db, 0, ingest_build, &turn, err);
   skv_free(turn.products.list); /* keys are borrowed */
   return rc;
+}
+
+/* ---- Committed, and not named -------------------------------------------- */
+
+void skv_ingest_leave(skv_db *db, skv_slice payload, uint64_t lsn) {
+  skv_store_word(&db->shared->ingest, lsn);
+  skv_raise(&db->shared->visible, lsn + skv_record_space(payload.size));
+}
+
+uint64_t skv_ingest_unnamed(const skv_db *db, const skv_state *state) {
+  uint64_t lsn = skv_load(&db->shared->ingest);
+  return lsn >= state->logs[state->log_count - 1]->start ? lsn : 0;
+}
+
+/* The record at `lsn`; the page is untrusted. */
+static int ingest_find(const skv_memlog *log, uint64_t lsn, skv_err *err,
+                       skv_wal_record *record) {
+  const uint8_t *bytes = skv_log_bytes(log->log);
+  uint64_t size = skv_log_size(log->log);
+  uint64_t offset = skv_wal_offset(log->start, lsn);
+  skv_wal_place place = {.seed = skv_wal_seed(&log->header),
+                         .offset = offset - 8};
+  if (lsn % 8 == 0 && lsn - log->start < size &&
+      skv_wal_resume(bytes, size, &place) && place.offset == offset &&
+      skv_wal_read(bytes, size, true, &place, record) &&
+      record->type == SKV_RECORD_INGEST)
+    return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_CORRUPT, "SHARED: LSN %llu is no INGEST's",
+                   (unsigned long long)lsn);
+}
+
+static const skv_name *ingest_name(void *arg, uint64_t number) {
+  const ingest_turn *turn = arg;
+  uint64_t i = number - turn->first;
+  return i < turn->products.count ? &turn->products.list[i].tmp : NULL;
+}
+
+/* `base` with the segments of the INGEST at `lsn`. head_mutex held. */
+static int ingest_state_make(skv_db *db, skv_state *base, uint64_t lsn,
+                             skv_err *err, skv_state **out) {
+  ingest_turn turn = {.db = db, .lsn = lsn};
+  skv_tree tree = db->tree;
+  skv_version *version = NULL;
+  skv_wal_record record;
+  skv_buf edit = {0};
+  int rc = ingest_find(base->logs[base->log_count - 1], lsn, err, &record);
+  if (rc == STRATAKV_OK)
+    rc = ingest_decode(record.payload, err, &turn.first, &turn.products);
+  if (rc == STRATAKV_OK)
+    rc = ingest_describe(&turn.products, turn.first, lsn, &edit, err);
+  tree.unnamed = ingest_name;
+  tree.arg = &turn;
+  if (rc == STRATAKV_OK)
+    rc = skv_version_apply(&tree, base->version, skv_buf_bytes(&edit),
+                           base->version->pos, true, err, &version);
+  if (rc == STRATAKV_OK) rc = skv_state_make(db, version, err, out);
+  if (rc == STRATAKV_OK) (*out)->named = skv_state_share(base);
+  skv_free(turn.products.list); /* keys are borrowed */
+  skv_buf_clear(&edit);
+  return rc;
+}
+
+int skv_ingest_state(skv_db *db, skv_state *base, uint64_t lsn, skv_err *err,
+                     skv_state **out) {
+  int rc = STRATAKV_OK;
+  skv_mutex_lock(&db->head_mutex);
+  if (!db->unnamed || db->unnamed->named != base || db->unnamed_lsn != lsn) {
+    skv_state *state = NULL;
+    rc = ingest_state_make(db, base, lsn, err, &state);
+    if (rc == STRATAKV_OK) {
+      skv_state_unref(db->unnamed);
+      db->unnamed = state;
+      db->unnamed_lsn = lsn;
+    }
+  }
+  *out = rc == STRATAKV_OK ? skv_state_share(db->unnamed) : NULL;
+  skv_mutex_unlock(&db->head_mutex);
+  return rc;
+}
+
+void skv_ingest_forget(skv_db *db) {
+  skv_state_unref(db->unnamed);
+  db->unnamed = NULL;
 }

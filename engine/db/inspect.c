@@ -107,8 +107,9 @@ static int inspect_page(skv_inspect *inspect, const skv_shared *s,
     rc = skv_inspect_line(
         inspect, err,
         "tail %" PRIu64 "  durable %" PRIu64 "  visible %" PRIu64
-        "  head %06" PRIu64 ".manifest at %" PRIu64 "  retired log %" PRIu64,
-        s->tail, s->durable, s->visible, skv_head_file(s->head),
+        "  ingest %" PRIu64 "  head %06" PRIu64 ".manifest at %" PRIu64
+        "  retired log %" PRIu64,
+        s->tail, s->durable, s->visible, s->ingest, skv_head_file(s->head),
         skv_head_offset(s->head), s->retired_wal);
   if (rc == STRATAKV_OK)
     rc = skv_inspect_line(

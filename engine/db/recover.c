@@ -55,6 +55,7 @@ static void recover_clear_page(skv_db *db, const recover_page *page) {
   skv_store_word(&shared->magic, page->known ? SKV_SHARED_RECOVERING : 0);
   skv_store_word(&shared->fence, 0);
   skv_store_word(&shared->visible, 0);
+  skv_store_word(&shared->ingest, 0);
   skv_store_word(&shared->retired_wal, 0);
   if (!page->known) {
     skv_store_word(&shared->tail, 0);
@@ -476,6 +477,23 @@ static int recover_rewrite_head(skv_db *db, skv_err *err) {
   return rc;
 }
 
+/* What a reader of its own shows of an INGEST that the log ends with: as
+ * recover_ingest, and nothing is named. */
+static int recover_ingest_private(skv_db *db, const skv_memlog *log,
+                                  const recover_end *end, skv_err *err) {
+  skv_state *state = NULL;
+  if (end->ingest.type == 0) return STRATAKV_OK;
+  uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
+  int rc = skv_ingest_state(db, db->state, lsn, err, &state);
+  if (rc == STRATAKV_OK) skv_store_word(&db->shared->ingest, lsn);
+  if (rc == STRATAKV_NOTFOUND) {
+    skv_store_word(&db->shared->visible, lsn);
+    rc = STRATAKV_OK;
+  }
+  skv_state_unref(state);
+  return rc;
+}
+
 /* A clean end: go on in the same log, unless something stands behind its end
  * that could be taken for a record later. */
 static bool recover_may_go_on(const skv_memlog *log, const recover_end *end) {
@@ -518,7 +536,7 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   if (db->is_private ||
       (clean != 0 && !page.fenced && recover_may_go_on(log, &end))) {
     recover_publish(db, end.tail, end.place.epoch + 1);
-    if (db->is_private) return STRATAKV_OK;
+    if (db->is_private) return recover_ingest_private(db, log, &end, err);
     skv_write_adopt_alone(db, log, &end.place, end.last.type);
     SKV_POINT("recover.reopened");
     return skv_head_edit(db, recover_void_clean, NULL, err);

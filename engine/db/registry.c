@@ -34,6 +34,7 @@ static void db_init(skv_db *db) {
 }
 
 static void db_free(skv_db *db) {
+  skv_ingest_forget(db);
   skv_state_unref(db->state);
   skv_memlog_unref(db->active);
   skv_buf_clear(&db->record);

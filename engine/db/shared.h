@@ -13,9 +13,9 @@
  *     56  4  fence               392  4  request word
  *     60  4  rescue              396  4  release word
  *     64  8  tail                448  4  disk low
- *    128  8  durable                     4096     64 slots of 128 bytes: pid (4),
+ *    128  8  durable            4096     64 slots of 128 bytes: pid (4),
  *    192  8  visible                     incarnation (4), pinned log (8),
- *                                         program (16), zero
+ *    200  8  ingest                      program (16), zero
  *
  * TRUST  It is meaningful only while someone holds ALIVE, and only if magic,
  *   boot id and store id are those expected (P7). Values read from it are
@@ -24,7 +24,9 @@
  *
  * ORDER  A writer of the log publishes tail, then (synced) durable, then
  *   visible; a writer of the head publishes head before any LSN that needs it
- *   becomes visible. Loads acquire, stores release.
+ *   becomes visible. An INGEST that the head cannot name becomes visible by
+ *   its LSN in `ingest`; readers look there between visible and head. Loads
+ *   acquire, stores release.
  */
 #ifndef SKV_DB_SHARED_H
 #define SKV_DB_SHARED_H
@@ -58,7 +60,9 @@ typedef struct skv_shared {
   _Alignas(64) _Atomic uint64_t tail;    /* end of the last appended record */
   _Alignas(64) _Atomic uint64_t durable; /* everything below is synced */
   _Alignas(64) _Atomic uint64_t visible; /* readers see everything below */
-  _Alignas(64) _Atomic uint64_t head;    /* skv_head_pos of the last edit */
+  _Atomic uint64_t ingest; /* LSN of the last INGEST that was committed before
+                              the head named its segments; 0: none */
+  _Alignas(64) _Atomic uint64_t head; /* skv_head_pos of the last edit */
   _Atomic uint64_t retired_wal; /* no log up to this number is needed (P1) */
 
   _Alignas(64) _Atomic uint32_t epoch; /* of the holder of WRITE (P11) */

@@ -170,6 +170,7 @@ static void state_free(skv_state *state) {
     skv_memlog_unref(state->logs[i]);
   skv_free(state->logs);
   skv_free(state->sources);
+  skv_state_unref(state->named);
   skv_version_unref(state->version);
   skv_free(state);
 }
@@ -248,6 +249,7 @@ void skv_state_publish(skv_db *db, skv_state *state) {
     skv_store_word(&db->last_table, version->tables[tables - 1].id);
   skv_store_word(&db->adopted, version->pos);
   skv_state_unref(old);
+  skv_ingest_forget(db);
 }
 
 int skv_state_install(skv_db *db, skv_version *version, skv_err *err) {
@@ -280,6 +282,23 @@ static int view_check(const skv_state *state, uint64_t *visible, skv_err *err) {
                    (unsigned long long)lsn);
 }
 
+/* P2 holds as for files that the head names: they go only once a newer head
+ * has named and then dropped them. */
+static int view_add_ingest(skv_db *db, uint64_t lsn, skv_err *err,
+                           skv_state **state) {
+  skv_state *with;
+  int rc = skv_ingest_state(db, *state, lsn, err, &with);
+  if (rc == STRATAKV_NOTFOUND &&
+      skv_load(&db->shared->head) <= (*state)->version->pos)
+    return SKV_ERROR(err, STRATAKV_CORRUPT,
+                     "a segment of the INGEST at LSN %llu is missing",
+                     (unsigned long long)lsn);
+  if (rc != STRATAKV_OK) return rc;
+  skv_state_unref(*state);
+  *state = with;
+  return rc;
+}
+
 int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
   if (skv_load(&db->shared->fence)) skv_write_doubt(db); /* P12 */
   for (;;) {
@@ -294,15 +313,20 @@ int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
     }
     uint64_t lsn = skv_load(&db->shared->visible);
     SKV_POINT("view.visible_read");
+    uint64_t ingest = skv_ingest_unnamed(db, state);
     if (skv_load(&db->shared->head) <= state->version->pos) { /* P2 */
       int rc = view_check(state, &lsn, err);
-      if (rc != STRATAKV_OK) {
+      if (rc == STRATAKV_OK && ingest != 0 && ingest < lsn)
+        rc = view_add_ingest(db, ingest, err, &state);
+      if (rc == STRATAKV_OK) {
+        out->state = state;
+        out->lsn = lsn;
+        return rc;
+      }
+      if (rc != STRATAKV_NOTFOUND) {
         skv_state_unref(state);
         return rc;
       }
-      out->state = state;
-      out->lsn = lsn;
-      return STRATAKV_OK;
     }
     skv_state_unref(state);
   }

@@ -80,6 +80,7 @@ struct stratakv_txn {
   size_t mark_count, mark_capacity;
   uint64_t mark_ids;
   bool is_prepared;      /* it leads, and its record is the log's last */
+  bool is_unknown;       /* its prepare could not be undone: see decide_abort */
   uint8_t prepared_type; /* PREPARE or INGEST */
   uint64_t prepared_lsn;
   uint64_t prepared_at; /* env->now */

@@ -35,6 +35,12 @@ static void txn_set_prepared(stratakv_txn *txn, bool is_prepared) {
   skv_mutex_unlock(&txn->db->commit_mutex);
 }
 
+static int txn_unknown(skv_err *err) {
+  return SKV_ERROR(err, STRATAKV_IOERR_FSYNC,
+                   "a prepared transaction could not be undone durably; its "
+                   "outcome is known at the next open");
+}
+
 /* ---- Preparing --------------------------------------------------------- */
 
 static int prepare_append(stratakv_txn *txn, skv_err *err) {
@@ -83,6 +89,7 @@ static int prepare_large(stratakv_txn *txn, skv_err *err) {
 int stratakv_prepare(stratakv_txn *txn, stratakv_error *err) {
   int rc = skv_handle_check(txn ? txn->store : NULL, err);
   if (rc != STRATAKV_OK || txn->is_prepared) return rc;
+  if (txn->is_unknown) return txn_unknown(err);
   if (skv_txn_position(txn) == 0) return STRATAKV_OK; /* nothing to write */
   SKV_OPERATION(txn_is_large(txn) ? "ingest" : "prepare");
   skv_db *db = txn->db;
@@ -109,25 +116,26 @@ int stratakv_prepare(stratakv_txn *txn, stratakv_error *err) {
 /* ---- Deciding ---------------------------------------------------------- */
 
 /* The record stands and is durable: from here on it is committed. What may
- * still fail is naming an INGEST's segments; then the next owner of WRITE
- * does it from the record, as after a death. */
+ * still fail is naming an INGEST's segments; then readers find them without
+ * the head, and the next owner of WRITE names them, as after a death. */
 static void decide_commit(stratakv_txn *txn) {
   skv_db *db = txn->db;
+  atomic_fetch_add(&db->counters.commits, 1);
   if (txn->prepared_type == SKV_RECORD_INGEST) {
     txn->gathered->is_kept = true;
     if (txn->spill_count == 1) txn->spills[0]->is_kept = true;
-    if (skv_ingest_finish(db, skv_buf_bytes(&txn->ingest), txn->prepared_lsn,
-                          NULL) != STRATAKV_OK) {
+    skv_slice payload = skv_buf_bytes(&txn->ingest);
+    if (skv_ingest_finish(db, payload, txn->prepared_lsn, NULL) !=
+        STRATAKV_OK) {
+      skv_ingest_leave(db, payload, txn->prepared_lsn);
       skv_write_abandon(db);
       return;
     }
   }
   skv_append_publish(db);
-  atomic_fetch_add(&db->counters.commits, 1);
 }
 
-static int decide_abort(stratakv_txn *txn, skv_err *err) {
-  SKV_OPERATION("abort");
+static int abort_append(stratakv_txn *txn, skv_err *err) {
   uint8_t lsn[8];
   uint64_t ignored;
   skv_put64(lsn, txn->prepared_lsn);
@@ -137,14 +145,32 @@ static int decide_abort(stratakv_txn *txn, skv_err *err) {
   if (rc == STRATAKV_OK) SKV_POINT("abort.appended");
   if (rc == STRATAKV_OK) rc = skv_append_sync(txn->db, err); /* every mode */
   if (rc == STRATAKV_OK) SKV_POINT("abort.synced");
-  if (rc == STRATAKV_OK)
-    skv_append_publish(txn->db);
-  else /* undecided for ever: nobody may go on from here */
-    skv_write_fence(txn->db, STRATAKV_IOERR_FSYNC);
   return rc;
 }
 
+/*
+ * Without an ABORT on the disk the transaction would be found committed, and
+ * nobody may go on in this log. What stands before the PREPARE was synced, as
+ * a rule: then the head can still say that the log ended there. Only if that
+ * fails as well the outcome is unknown.
+ */
+static int decide_abort(stratakv_txn *txn, skv_err *err) {
+  SKV_OPERATION("abort");
+  skv_db *db = txn->db;
+  if (abort_append(txn, err) == STRATAKV_OK) {
+    skv_append_publish(db);
+    return STRATAKV_OK;
+  }
+  skv_write_fence(db, STRATAKV_IOERR_FSYNC);
+  if (skv_load(&db->shared->durable) >= txn->prepared_lsn &&
+      skv_head_end_log(db, txn->prepared_lsn, err) == STRATAKV_OK)
+    return STRATAKV_OK;
+  txn->is_unknown = true;
+  return txn_unknown(err);
+}
+
 int skv_txn_unprepare(stratakv_txn *txn, skv_err *err) {
+  if (txn->is_unknown) return txn_unknown(err);
   if (!txn->is_prepared) return STRATAKV_OK;
   txn_set_prepared(txn, false);
   int rc = decide_abort(txn, err);
@@ -152,14 +178,16 @@ int skv_txn_unprepare(stratakv_txn *txn, skv_err *err) {
   return rc;
 }
 
-void stratakv_rollback(stratakv_txn *txn) {
-  if (!txn) return;
-  if (skv_handle_check(txn->store, NULL) != STRATAKV_OK) {
+int stratakv_rollback(stratakv_txn *txn) {
+  if (!txn) return STRATAKV_OK;
+  int rc = skv_handle_check(txn->store, NULL);
+  if (rc != STRATAKV_OK) {
     skv_free(txn); /* across fork: all behind it is the parent's, files too */
-    return;
+    return rc;
   }
-  (void)skv_txn_unprepare(txn, NULL);
+  rc = skv_txn_unprepare(txn, NULL);
   txn_free(txn);
+  return rc;
 }
 
 /* ---- Committing -------------------------------------------------------- */
@@ -211,7 +239,9 @@ int stratakv_commit(stratakv_txn *txn, stratakv_error *err, uint64_t *lsn) {
   *lsn = 0;
   int rc = skv_handle_check(txn ? txn->store : NULL, err);
   if (rc != STRATAKV_OK) return rc;
-  if (skv_txn_position(txn) > 0)
+  if (txn->is_unknown)
+    rc = txn_unknown(err);
+  else if (skv_txn_position(txn) > 0)
     rc = txn->is_prepared || txn_is_large(txn) ? commit_prepared(txn, err, lsn)
                                                : commit_small(txn, err, lsn);
   if (rc == STRATAKV_OK || rc == STRATAKV_IOERR_FSYNC) txn_free(txn);

@@ -48,10 +48,22 @@ static void segfile_unref(struct skv_segfile *file) {
   skv_free(file);
 }
 
+/* By its number. A segment that is not named yet may be while we look. */
+static int segref_find(skv_tree *tree, const skv_segref *ref, skv_err *err,
+                       skv_in **out) {
+  const skv_name *tmp =
+      tree->unnamed ? tree->unnamed(tree->arg, ref->number) : NULL;
+  uint64_t size = ref->meta.size;
+  int rc = STRATAKV_NOTFOUND;
+  if (tmp)
+    rc = skv_in_open(tree->store, ref->number, tmp, size, tree->map, err, out);
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  return skv_in_open(tree->store, ref->number, NULL, size, tree->map, err, out);
+}
+
 int skv_segref_open(skv_tree *tree, skv_segref *ref, skv_err *err) {
   skv_in *in = NULL;
-  int rc = skv_in_open(tree->store, ref->number, NULL, ref->meta.size,
-                       tree->map, err, &in);
+  int rc = segref_find(tree, ref, err, &in);
   if (rc != STRATAKV_OK) return rc;
   struct skv_segfile *file = skv_new(sizeof *file, &rc);
   if (rc != STRATAKV_OK) {

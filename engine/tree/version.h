@@ -119,6 +119,9 @@ typedef struct skv_tree {
   skv_store *store;
   skv_cache *cache; /* may be NULL */
   bool map;         /* read segments through mappings */
+  /* The name that segment `number` may have still, or NULL; NULL: none has. */
+  const skv_name *(*unnamed)(void *arg, uint64_t number);
+  void *arg;
 } skv_tree;
 
 /* An empty version of a new store (next_file 1, pos 0). tree may be NULL. */

@@ -251,7 +251,12 @@ int skv_sql_context_commit(skv_sql_context *context, stratakv_error *err) {
 
 void skv_sql_context_rollback(skv_sql_context *context) {
   if (context->txn == NULL) return;
-  stratakv_rollback(context->txn);
+  /* SQLite asks nobody whether a rollback succeeded. */
+  if (stratakv_rollback(context->txn) == STRATAKV_IOERR_FSYNC) {
+    sqlite3_log(STRATAKV_IOERR_FSYNC,
+                "stratakv: a transaction could not be undone durably; its "
+                "outcome is known when the store is opened again");
+  }
   context_txn_ended(context);
 }
 

@@ -5,6 +5,7 @@
  *   head of 0      who joins is refused
  *   sunken tail    of a dead owner: nobody erases what was committed
  *   absurd owner   is dead, and no other byte of LOCK is touched to find out
+ *   ingest         no INGEST stands there: CORRUPT
  *   visible        outside the log: nothing is read; below it: all that the
  *                  head says was decided
  *   left behind    by who died: a read-only opening asks for what they vouch
@@ -119,6 +120,16 @@ static void test_visible(void) {
     CHECK(strstr(fixture_err.message, "SHARED: visible LSN") != NULL);
   }
   skv_store_word(&shared->visible, visible);
+  OK(read_one(store, 2));
+  const uint64_t no_ingest[] = {log->start, log->start + 4, visible - 8};
+  for (size_t i = 0; i < sizeof no_ingest / sizeof *no_ingest; i++) {
+    skv_store_word(&shared->ingest, no_ingest[i]);
+    int rc = read_one(store, 2);
+    bool is_none = rc == STRATAKV_OK && no_ingest[i] == 0;
+    if (!is_none) FAILS(STRATAKV_CORRUPT, rc);
+    if (!is_none) CHECK(strstr(fixture_err.message, "SHARED: LSN") != NULL);
+  }
+  skv_store_word(&shared->ingest, 0);
   OK(read_one(store, 2));
   OK(stratakv_flush(store, &fixture_err));
   skv_store_word(&shared->visible, 0);

@@ -102,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   skv_err err = {0};
   size_t at = 0;
   fuzz_put("000001.manifest", data, size);
-  skv_tree tree = {fuzz_store, NULL, true};
+  skv_tree tree = {.store = fuzz_store, .map = true};
   if (naive_is_header(data, size)) slow = naive_read(data, size, &at);
   int rc = skv_manifest_read(&tree, id, FILE_NUMBER, NULL, NULL, 0, &err, &end,
                              &version);
