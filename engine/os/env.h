@@ -175,9 +175,13 @@ skv_env *skv_env_mem_process(skv_env *mem);
 void skv_env_mem_free(skv_env *mem);
 
 /* Counter that changes in the child of a fork: handles compare it. The first
- * call installs the fork handler; skv_fork_close adds a descriptor-owning file
- * whose descriptor the child closes (lock files). */
+ * call installs the fork handler; skv_fork_close_add adds a descriptor-owning
+ * file whose descriptor the child closes (lock files). Between hold and let_go
+ * no other thread forks: a file is opened and added, or removed and closed, in
+ * one such moment, or a child could keep its locks. */
 uint32_t skv_fork_generation(void);
+void skv_fork_hold(void);
+void skv_fork_let_go(void);
 int skv_fork_close_add(skv_file *file);
 void skv_fork_close_remove(skv_file *file);
 

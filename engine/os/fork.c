@@ -6,6 +6,12 @@
  *   of a process that died would hold them. So the child closes the
  *   descriptors that own locks. Handles recognize the child by the generation.
  *
+ * MOMENTS  A child is a copy of some moment: no fork comes between the open of
+ *   such a descriptor and its entry in the list, or between the end of its
+ *   entry and its close; and the registry's mutex is made anew, for its holder
+ *   may be a thread that the child does not have (the list that it guards is
+ *   the parent's anyway, see db/registry.c).
+ *
  * NOT HERE  vfork, posix_spawn and exec: O_CLOEXEC covers them.
  */
 #include "engine/os/env.h"
@@ -37,6 +43,7 @@ static void fork_child(void) {
   for (fork_entry *e = fork_entries; e != NULL; e = e->next) {
     skv_posix_file_abandon(e->file);
   }
+  skv_mutex_init(&skv_env_posix()->registry.mutex);
   skv_mutex_unlock(&fork_mutex);
 }
 
@@ -50,25 +57,26 @@ uint32_t skv_fork_generation(void) {
   return atomic_load(&fork_generation_now);
 }
 
+void skv_fork_hold(void) {
+  pthread_once(&fork_once, fork_install);
+  skv_mutex_lock(&fork_mutex);
+}
+
+void skv_fork_let_go(void) { skv_mutex_unlock(&fork_mutex); }
+
 int skv_fork_close_add(skv_file *file) {
   fork_entry *e = skv_malloc(sizeof *e);
   if (e == NULL) return STRATAKV_NOMEM;
-  pthread_once(&fork_once, fork_install);
-  skv_mutex_lock(&fork_mutex);
   e->file = file;
   e->next = fork_entries;
   fork_entries = e;
-  skv_mutex_unlock(&fork_mutex);
   return STRATAKV_OK;
 }
 
 void skv_fork_close_remove(skv_file *file) {
-  pthread_once(&fork_once, fork_install);
-  skv_mutex_lock(&fork_mutex);
   fork_entry **link = &fork_entries;
   while (*link != NULL && (*link)->file != file) link = &(*link)->next;
   fork_entry *e = *link;
   if (e != NULL) *link = e->next;
-  skv_mutex_unlock(&fork_mutex);
   skv_free(e);
 }

@@ -75,8 +75,10 @@ void skv_store_close(skv_store *store) {
   skv_env *env = store->env;
   if (store->shared) env->unmap(env, store->shared, SKV_SHARED_SIZE);
   if (store->lock) {
+    skv_fork_hold();
     skv_fork_close_remove(store->lock);
     env->file_close(store->lock);
+    skv_fork_let_go();
   }
   if (store->dir) env->dir_close(store->dir);
   skv_free(store);
@@ -323,10 +325,9 @@ int skv_store_remove(skv_store *store, const skv_name *name, skv_err *err) {
 
 /* ---- Locks and the shared page ----------------------------------------- */
 
-int skv_store_lock_open(skv_store *store, bool create, skv_err *err) {
+static int store_lock_open(skv_store *store, bool create, skv_err *err) {
   skv_env *env = store->env;
   skv_file *file = NULL;
-  if (store->lock) return STRATAKV_OK;
   int flags = SKV_FILE_WRITE | (create ? SKV_FILE_CREATE : 0);
   int rc = env->file_open(store->dir, "LOCK", flags, err, &file);
   /* Who may only read the store may still lock it shared. */
@@ -342,6 +343,14 @@ int skv_store_lock_open(skv_store *store, bool create, skv_err *err) {
   }
   store->lock = file;
   return STRATAKV_OK;
+}
+
+int skv_store_lock_open(skv_store *store, bool create, skv_err *err) {
+  if (store->lock) return STRATAKV_OK;
+  skv_fork_hold();
+  int rc = store_lock_open(store, create, err);
+  skv_fork_let_go();
+  return rc;
 }
 
 int skv_store_lock(skv_store *store, unsigned which, int mode, skv_err *err) {

@@ -1,0 +1,172 @@
+/*
+ * What the program around the engine does, on the real system: it forks while
+ * other threads open and close stores.
+ *
+ *   fork  a child opens stores whatever its parent's threads were at; it has
+ *         no descriptor of LOCK, from whatever moment it is a copy
+ *
+ * Usage: host_test [directory]. Covers: INV-9
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/os/env_posix.h"
+#include "engine/store/store.h"
+#include "test/c/db_fixture.h"
+
+#define CHILDREN 20
+#define CHILD_S 20 /* a child that is alive by then hangs */
+
+static char base[4096];
+
+static const char *path_of(const char *name) {
+  static _Thread_local char path[sizeof base + 64];
+  snprintf(path, sizeof path, "%s/%s", base, name);
+  return path;
+}
+
+/* ---- A child opens stores ---------------------------------------------- */
+
+static int open_close(const char *name) {
+  stratakv_options options;
+  stratakv_store *store;
+  stratakv_options_init(&options);
+  options.create = 1;
+  options.sync = STRATAKV_SYNC_OFF;
+  options.wal_size = 65536;
+  int rc = stratakv_open(path_of(name), &options, &fixture_err, &store);
+  return rc == STRATAKV_OK ? stratakv_close(store, &fixture_err) : rc;
+}
+
+static atomic_bool churn_ends;
+static atomic_uint churns;
+
+static void *churn(void *arg) {
+  while (!atomic_load(&churn_ends)) {
+    if (open_close("churned") != STRATAKV_OK) return arg;
+    atomic_fetch_add(&churns, 1);
+  }
+  return NULL;
+}
+
+static void test_fork_opens(void) {
+  pthread_t thread;
+  void *failed = NULL;
+  if (!CHECK(pthread_create(&thread, NULL, churn, base) == 0)) return;
+  while (atomic_load(&churns) == 0) usleep(1000);
+  for (int i = 0; i < CHILDREN; i++) {
+    int status = -1;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+      alarm(CHILD_S);
+      _exit(open_close("child's"));
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    if (!CHECK(status == 0)) break;
+    usleep(1000);
+  }
+  atomic_store(&churn_ends, true);
+  CHECK(pthread_join(thread, &failed) == 0 && failed == NULL);
+}
+
+/* ---- A child has no LOCK ----------------------------------------------- */
+
+/* A thread that forks a child when it is told. */
+static struct {
+  atomic_bool asked, done;
+  pid_t pid;
+  int begun[2]; /* the child says that its fork handler is over */
+  int end[2];   /* the child lives until the parent closes its end */
+} forker;
+
+static void *forker_main(void *arg) {
+  while (!atomic_load(&forker.asked)) usleep(100);
+  fflush(stdout);
+  forker.pid = fork();
+  if (forker.pid == 0) {
+    char c;
+    close(forker.end[1]);
+    if (write(forker.begun[1], "x", 1) != 1) _exit(2);
+    _exit(read(forker.end[0], &c, 1) == 0 ? 0 : 1);
+  }
+  atomic_store(&forker.done, true);
+  return arg;
+}
+
+/* Have it fork now if it can; a fork that has to wait comes soon after. */
+static void fork_now(void) {
+  atomic_store(&forker.asked, true);
+  for (int i = 0; i < 200 && !atomic_load(&forker.done); i++) usleep(1000);
+}
+
+static skv_env real;
+
+static bool is_lock(skv_file *file) {
+  return strcmp(((skv_posix_file *)file)->name, "LOCK") == 0;
+}
+
+static int open_and_fork(skv_dir *dir, const char *name, int flags,
+                         skv_err *err, skv_file **out) {
+  int rc = real.file_open(dir, name, flags, err, out);
+  if (rc == STRATAKV_OK && is_lock(*out) && !atomic_load(&forker.asked))
+    fork_now();
+  return rc;
+}
+
+static void close_and_fork(skv_file *file) {
+  if (is_lock(file) && !atomic_load(&forker.asked)) fork_now();
+  real.file_close(file);
+}
+
+/* Lock, and let a child be made in the moment of that hook. */
+static void test_fork_lock(bool at_open) {
+  skv_env *env = skv_env_posix();
+  skv_store *a = NULL, *b = NULL;
+  pthread_t thread;
+  skv_err err;
+  memset(&forker, 0, sizeof forker);
+  char c;
+  if (!CHECK(pipe(forker.begun) == 0 && pipe(forker.end) == 0)) return;
+  if (!OK(skv_store_open(env, NULL, path_of("locked"), SKV_DIR_CREATE, &err,
+                         &a)))
+    return;
+  CHECK(pthread_create(&thread, NULL, forker_main, NULL) == 0);
+  real = *env;
+  if (at_open) env->file_open = open_and_fork;
+  OK(skv_store_lock_open(a, true, &err));
+  OK(skv_store_lock(a, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, &err));
+  if (!at_open) env->file_close = close_and_fork;
+  skv_store_close(a);
+  env->file_open = real.file_open;
+  env->file_close = real.file_close;
+  CHECK(pthread_join(thread, NULL) == 0 && forker.pid > 0);
+  CHECK(read(forker.begun[0], &c, 1) == 1);
+  OK(skv_store_open(env, NULL, path_of("locked"), 0, &err, &b));
+  OK(skv_store_lock_open(b, true, &err));
+  OK(skv_store_lock(b, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, &err));
+  skv_store_close(b);
+  for (int i = 0; i < 2; i++) {
+    close(forker.begun[i]);
+    close(forker.end[i]);
+  }
+  CHECK(waitpid(forker.pid, NULL, 0) == forker.pid);
+}
+
+int main(int argc, char **argv) {
+  snprintf(base, sizeof base, "%s/host_test.XXXXXX", argc > 1 ? argv[1] : ".");
+  if (mkdtemp(base) == NULL) {
+    perror(base);
+    return 1;
+  }
+  test_fork_opens();
+  test_fork_lock(true);
+  test_fork_lock(false);
+  char command[sizeof base + 16];
+  snprintf(command, sizeof command, "rm -rf '%s'", base);
+  CHECK(system(command) == 0);
+  return check_end();
+}
