@@ -44,10 +44,36 @@ static int posix_not_regular(skv_err *err, const char *name) {
   return SKV_ERROR(err, STRATAKV_CANTOPEN, "%s is not a regular file", name);
 }
 
+/* What the superuser makes in somebody's directory belongs to the directory's
+ * owner, who could not open it otherwise. Only what is made here is given away:
+ * a name that is there may be a link to anything. */
+static int posix_create_for(int dir_fd, const struct stat *dir,
+                            const char *name, int flags) {
+  for (;;) {
+    int fd = skv_posix_openat(dir_fd, name, flags | O_EXCL, 0600);
+    if (fd >= 0) {
+      int failed = fchown(fd, dir->st_uid, dir->st_gid);
+      SKV_UNUSED(failed); /* in a user namespace it may not be ours to do */
+      return fd;
+    }
+    if (errno != EEXIST || (flags & O_EXCL)) return -1;
+    fd = skv_posix_openat(dir_fd, name, flags & ~O_CREAT, 0);
+    if (fd >= 0 || errno != ENOENT) return fd;
+  }
+}
+
+static int posix_open_file(int dir_fd, const char *name, int flags) {
+  struct stat dir;
+  if ((flags & O_CREAT) && geteuid() == 0 && fstat(dir_fd, &dir) == 0 &&
+      dir.st_uid != 0)
+    return posix_create_for(dir_fd, &dir, name, flags);
+  return skv_posix_openat(dir_fd, name, flags, 0600);
+}
+
 /* A descriptor of the regular file `name`. */
 static int posix_open_regular(int dir_fd, const char *name, int flags,
                               skv_err *err, int *out) {
-  int fd = skv_posix_openat(dir_fd, name, posix_open_flags(flags), 0600);
+  int fd = posix_open_file(dir_fd, name, posix_open_flags(flags));
   if (fd < 0) {
     bool is_other = errno == ELOOP || errno == EISDIR || errno == ENXIO;
     if (is_other) return posix_not_regular(err, name);

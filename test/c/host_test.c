@@ -1,15 +1,18 @@
 /*
  * What the program around the engine does, on the real system: it forks while
- * other threads open and close stores.
+ * other threads open and close stores, or runs as the superuser.
  *
  *   fork  a child opens stores whatever its parent's threads were at; it has
  *         no descriptor of LOCK, from whatever moment it is a copy
+ *   root  what the superuser makes in a user's store is the user's, but a name
+ *         that was there is not given away (for the superuser only)
  *
  * Usage: host_test [directory]. Covers: INV-9
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -156,6 +159,76 @@ static void test_fork_lock(bool at_open) {
   CHECK(waitpid(forker.pid, NULL, 0) == forker.pid);
 }
 
+/* ---- The superuser in a user's store ----------------------------------- */
+
+#define USER 65534u
+
+/* Put enough for a few logs and segments. */
+static int fill(const char *name) {
+  static char value[1000];
+  stratakv_options options;
+  stratakv_table_info table;
+  stratakv_store *store;
+  stratakv_options_init(&options);
+  options.create = 1;
+  options.sync = STRATAKV_SYNC_OFF;
+  options.wal_size = 65536;
+  int rc = stratakv_open(path_of(name), &options, &fixture_err, &store);
+  if (rc != STRATAKV_OK) return rc;
+  rc = stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err, &table);
+  for (unsigned i = 0; rc == STRATAKV_OK && i < 200; i++)
+    rc = stratakv_put(store, table.id, &i, sizeof i, value, sizeof value,
+                      &fixture_err, NULL);
+  if (rc == STRATAKV_OK) rc = stratakv_flush(store, &fixture_err);
+  int closed = stratakv_close(store, &fixture_err);
+  return rc == STRATAKV_OK ? closed : rc;
+}
+
+static int look(const char *name) { return access(path_of(name), X_OK) != 0; }
+
+static int as_user(int (*act)(const char *name), const char *name) {
+  int status = -1;
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) {
+    if (setgid(USER) != 0 || setuid(USER) != 0) _exit(99);
+    _exit(act(name));
+  }
+  CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+  return status;
+}
+
+static unsigned owner_of(const char *name) {
+  struct stat st;
+  return stat(path_of(name), &st) == 0 ? (unsigned)st.st_uid : 0xffffffff;
+}
+
+static void test_root(void) {
+  if (geteuid() != 0) return;
+  CHECK(chmod(base, 0755) == 0 && mkdir(path_of("users"), 0700) == 0);
+  CHECK(chown(path_of("users"), USER, USER) == 0);
+  if (as_user(look, "users") != 0) {
+    puts("no user can reach this directory: not tested");
+    return;
+  }
+  CHECK(as_user(fill, "users") == 0);
+  OK(fill("users"));
+  CHECK(as_user(fill, "users") == 0);
+  OK(fill("users"));
+  CHECK(owner_of("users/CURRENT") == USER && owner_of("users/LOCK") == USER);
+
+  /* A trap: LOCK is a link to a file that is not the user's. */
+  char trap[sizeof base + 64];
+  CHECK(mkdir(path_of("trap"), 0700) == 0);
+  CHECK(chown(path_of("trap"), USER, USER) == 0);
+  snprintf(trap, sizeof trap, "%s", path_of("secret"));
+  FILE *secret = fopen(trap, "w");
+  CHECK(secret != NULL && fclose(secret) == 0);
+  CHECK(link(trap, path_of("trap/LOCK")) == 0);
+  OK(fill("trap"));
+  CHECK(owner_of("secret") == 0 && owner_of("trap/SHARED") == USER);
+}
+
 int main(int argc, char **argv) {
   snprintf(base, sizeof base, "%s/host_test.XXXXXX", argc > 1 ? argv[1] : ".");
   if (mkdtemp(base) == NULL) {
@@ -165,6 +238,7 @@ int main(int argc, char **argv) {
   test_fork_opens();
   test_fork_lock(true);
   test_fork_lock(false);
+  test_root();
   char command[sizeof base + 16];
   snprintf(command, sizeof command, "rm -rf '%s'", base);
   CHECK(system(command) == 0);
