@@ -259,14 +259,6 @@ static bool salvage_ref(const skv_salvage *s, uint64_t number,
   return is_known;
 }
 
-static const skv_wal_info *salvage_wal_info(const skv_salvage *s,
-                                            uint64_t number) {
-  for (size_t i = 0; s->version && i < s->version->wal_count; i++)
-    if (s->version->wals[i].number == number && s->is_whole)
-      return &s->version->wals[i];
-  return NULL;
-}
-
 /* Everything that is there. */
 static int salvage_all(skv_salvage *s, skv_err *err) {
   uint64_t *segs, *wals;
@@ -287,7 +279,7 @@ static int salvage_all(skv_salvage *s, skv_err *err) {
     if (rc == STRATAKV_NOTFOUND) rc = STRATAKV_OK;
   }
   for (size_t i = 0; rc == STRATAKV_OK && i < wal_count; i++)
-    rc = skv_salvage_log(s, wals[i], salvage_wal_info(s, wals[i]), false, err);
+    rc = skv_salvage_log(s, wals[i], NULL, false, err);
   return rc;
 }
 

@@ -145,11 +145,12 @@ typedef struct log_source {
   skv_salvage *s;
   char name[SKV_NAME_SIZE];
   const uint8_t *bytes;
-  uint64_t limit;
+  uint64_t limit; /* of what is looked at, within the file */
+  uint64_t end;   /* where the manifest says it ends, 0: not known; a file that
+                     was cut ends before */
   skv_wal_header header;
   skv_wal_place place;
   bool ingests_only;
-  bool has_end; /* the manifest says where it ends */
 } log_source;
 
 static int log_batch(log_source *source, const skv_wal_record *r,
@@ -238,9 +239,9 @@ static int log_gap(log_source *source, bool *more, skv_err *err) {
   char text[160];
   uint64_t from = source->place.offset;
   *more = skv_wal_resume(source->bytes, source->limit, &source->place);
-  if (source->ingests_only || (!*more && !source->has_end)) return STRATAKV_OK;
+  if (source->ingests_only || (!*more && source->end == 0)) return STRATAKV_OK;
   snprintf(text, sizeof text, "records are lost up to offset %" PRIu64,
-           *more ? source->place.offset : source->limit);
+           *more ? source->place.offset : source->end);
   return skv_salvage_damage(source->s, source->name, from, err, text);
 }
 
@@ -248,7 +249,8 @@ static int log_take_all(log_source *source, skv_err *err) {
   skv_wal_record record;
   bool more = true;
   int rc = STRATAKV_OK;
-  while (rc == STRATAKV_OK && more && source->place.offset < source->limit) {
+  uint64_t end = source->end > 0 ? source->end : source->limit;
+  while (rc == STRATAKV_OK && more && source->place.offset < end) {
     if (!skv_wal_read(source->bytes, source->limit, true, &source->place,
                       &record)) {
       rc = log_gap(source, &more, err);
@@ -263,36 +265,45 @@ static int log_take_all(log_source *source, skv_err *err) {
   return rc;
 }
 
-/* The header, or what the manifest knows of it. */
+/* Whether the header, which is valid, is of another store than the manifest. */
+static bool log_is_foreign(const log_source *source) {
+  return source->s->version != NULL &&
+         memcmp(source->header.store_id, source->s->store_id, 16) != 0;
+}
+
+/* The header, or what the manifest knows of it; its start is 0 if neither can
+ * be had. In the pass for ingests nothing is said: the other one does. */
 static int log_header(log_source *source, const skv_wal_info *info,
                       uint64_t size, skv_err *err) {
   skv_err why = {0};
-  int rc = skv_wal_header_decode(source->bytes, size, source->name, &why,
-                                 &source->header);
-  source->limit = size;
-  if (rc != STRATAKV_OK && !source->ingests_only)
-    rc = skv_salvage_damage(source->s, source->name, 0, err, why.message);
-  else if (rc == STRATAKV_OK)
-    info = info && source->header.start == info->start ? info : NULL;
-  if (rc != STRATAKV_OK) return rc;
-  bool damaged = source->header.start == 0 && source->header.number == 0;
-  if (damaged && info) {
-    memcpy(source->header.store_id, source->s->store_id, 16);
-    source->header.number = info->number;
-    source->header.start = info->start;
-  } else if (damaged) {
-    source->limit = 0; /* its checksums cannot be made */
-    return rc;
-  }
-  source->has_end = info && info->end != 0;
-  if (source->has_end &&
-      info->end - source->header.start <= size - SKV_WAL_HEADER)
-    source->limit = skv_wal_offset(source->header.start, info->end);
-  source->place = (skv_wal_place){skv_wal_seed(&source->header), SKV_WAL_HEADER,
-                                  source->header.prev, 0};
-  if (damaged && size >= SKV_WAL_HEADER + SKV_RECORD_HEADER) /* its word */
-    source->place.prev = skv_get32(source->bytes + SKV_WAL_HEADER + 16);
+  skv_wal_header *header = &source->header;
+  int rc =
+      skv_wal_header_decode(source->bytes, size, source->name, &why, header);
+  bool foreign = rc == STRATAKV_OK && log_is_foreign(source);
+  if (rc == STRATAKV_OK && !foreign) return rc;
+  memset(header, 0, sizeof *header);
+  if (source->ingests_only) return STRATAKV_OK;
+  rc = skv_salvage_damage(source->s, source->name, 0, err,
+                          foreign ? "a log of another store: not taken"
+                                  : why.message);
+  if (rc != STRATAKV_OK || foreign || !info) return rc;
+  memcpy(header->store_id, source->s->store_id, 16);
+  header->number = info->number;
+  header->start = info->start;
+  if (size >= SKV_WAL_HEADER + SKV_RECORD_HEADER) /* the first record's word */
+    header->prev = skv_get32(source->bytes + SKV_WAL_HEADER + 16);
   return rc;
+}
+
+static void log_begin(log_source *source, const skv_wal_info *info,
+                      uint64_t size) {
+  const skv_wal_header *header = &source->header;
+  if (info && info->end != 0 && info->start == header->start)
+    source->end = skv_wal_offset(header->start, info->end);
+  source->limit = size;
+  if (source->end != 0 && source->end < size) source->limit = source->end;
+  source->place =
+      (skv_wal_place){skv_wal_seed(header), SKV_WAL_HEADER, header->prev, 0};
 }
 
 int skv_salvage_log(skv_salvage *s, uint64_t number, const skv_wal_info *info,
@@ -313,12 +324,10 @@ int skv_salvage_log(skv_salvage *s, uint64_t number, const skv_wal_info *info,
     rc = log_header(&source, info, skv_in_size(in), err);
   else if (!ingests_only)
     rc = skv_salvage_damage(s, source.name, 0, err, "empty");
-  if (ingests_only && rc != STRATAKV_NOMEM && source.header.start == 0) {
-    rc = STRATAKV_OK; /* the next pass says so */
-    source.limit = 0;
-  }
-  if (rc == STRATAKV_OK && source.limit > SKV_WAL_HEADER)
+  if (rc == STRATAKV_OK && source.header.start != 0) {
+    log_begin(&source, info, skv_in_size(in));
     rc = log_take_all(&source, err);
+  }
   skv_in_close(in);
   return rc;
 }

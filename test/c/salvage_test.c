@@ -9,8 +9,11 @@
  *   4  segments without their footer, or in each other's place
  *   5  what is refused; a newer format is; it can be stopped
  *   6  a large transaction, before and after its segments have names
+ *   7  logs that were cut, wherever, or are of another store
  */
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/db/salvage.h"
 #include "engine/util/hash.h"
@@ -34,6 +37,7 @@ static void world_fill(world *w, uint64_t seed, uint32_t steps) {
   options.compression = (int)(seed % 3);
   memset(w, 0, sizeof *w);
   w->env = skv_env_mem_new();
+  skv_mem_env_of(w->env)->fs->prng = (skv_prng){seed}; /* the store's id */
   if (!OK(skv_open_in(w->env, FIXTURE_PATH, &options, &fixture_err, &store)))
     exit(1);
   for (int t = 0; t < TABLES; t++) {
@@ -383,6 +387,98 @@ static void test_ingest(void) {
   skv_env_mem_free(w.env);
 }
 
+/* ---- 7: logs --------------------------------------------------------------- */
+
+/* The log with the lowest number: sealed, and not flushed. */
+static fixture_file *first_log(fixture_image *image) {
+  fixture_file *first = NULL;
+  for (size_t i = 0; i < image->count; i++) {
+    fixture_file *file = &image->files[i];
+    if (skv_name_parse(file->name).kind != SKV_NAME_WAL) continue;
+    if (first == NULL || strcmp(file->name, first->name) < 0) first = file;
+  }
+  if (!CHECK(first != NULL)) exit(1);
+  return first;
+}
+
+/* Files in a directory of the system, where no page is behind a file's last:
+ * salvaged by a child, which lives. */
+static void salvage_for_real(const fixture_image *image) {
+  char base[] = "/tmp/stratakv-salvage-XXXXXX", path[96], to[96];
+  skv_env *env = skv_env_posix();
+  skv_dir *dir = NULL;
+  if (!CHECK(mkdtemp(base) != NULL)) return;
+  snprintf(path, sizeof path, "%s/old", base);
+  snprintf(to, sizeof to, "%s/new", base);
+  OK(env->dir_open(env, NULL, path, SKV_DIR_CREATE, &fixture_err, &dir));
+  for (size_t i = 0; i < image->count; i++)
+    fixture_put_file(dir, &image->files[i]);
+  env->dir_close(dir);
+  pid_t child = fork();
+  if (child == 0)
+    _exit(stratakv_salvage(path, to, NULL, &fixture_err, NULL) != STRATAKV_OK);
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  char command[160];
+  snprintf(command, sizeof command, "rm -rf '%s'", base);
+  CHECK(system(command) == 0);
+}
+
+static void test_cut(void) {
+  static const size_t sizes[] = {1, 40, 63, 64, 95, 96, 4095};
+  world w;
+  stratakv_salvaged out;
+  ingest_world(&w);
+  fixture_file *log = first_log(&ingest.named);
+  size_t whole = log->size;
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    log->size = sizes[i];
+    CHECK(salvage_image(&w, &ingest.named, &out) > 0 && out.findings > 0);
+    salvage_for_real(&ingest.named);
+  }
+  /* Where a record ends nothing but the manifest says that more was there. */
+  skv_wal_header header;
+  skv_wal_record record;
+  unsigned ends = 0;
+  OK(skv_wal_header_decode(log->bytes, whole, log->name, NULL, &header));
+  skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev, 0};
+  while (skv_wal_read(log->bytes, whole, true, &place, &record) &&
+         record.type != SKV_RECORD_SEAL) {
+    log->size = (size_t)record.end;
+    CHECK(salvage_image(&w, &ingest.named, &out) >= 0 && out.findings == 1);
+    ends++;
+  }
+  CHECK(ends > 50);
+  log->size = whole;
+  fixture_clear(&ingest.pending);
+  fixture_clear(&ingest.named);
+  skv_env_mem_free(w.env);
+}
+
+/* As if it were not there. */
+static void test_foreign(void) {
+  world w, other;
+  stratakv_salvaged out;
+  world_fill(&w, 12, 950); /* the last 50 in the log */
+  world_fill(&other, 13, 950);
+  fixture_image image = fixture_take(w.env), theirs = fixture_take(other.env);
+  fixture_image less = without(&image, SKV_NAME_WAL, "");
+  int missing = salvage_image(&w, &less, &out);
+  for (size_t i = 0; i < image.count; i++) {
+    fixture_file *file = &image.files[i];
+    if (skv_name_parse(file->name).kind != SKV_NAME_WAL) continue;
+    fixture_file *log = fixture_find(&theirs, file->name);
+    if (log == NULL) log = first_log(&theirs);
+    memcpy(file->bytes, log->bytes, log->size);
+  }
+  CHECK(salvage_image(&w, &image, &out) == missing && out.findings > 0);
+  fixture_clear(&less);
+  fixture_clear(&theirs);
+  fixture_clear(&image);
+  skv_env_mem_free(other.env);
+  skv_env_mem_free(w.env);
+}
+
 int main(int argc, char **argv) {
   harness_begin(argc, argv);
   for (uint64_t n; harness_next(12, &n);) {
@@ -393,6 +489,8 @@ int main(int argc, char **argv) {
     test_gone();
     test_uid();
     test_ingest();
+    test_cut();
+    test_foreign();
     test_newer();
     test_refused();
     harness_count("salvaged-damaged-stores", damaged_stores);
