@@ -12,6 +12,7 @@
  *   7  logs that were cut, wherever, or are of another store
  */
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -404,9 +405,11 @@ static fixture_file *first_log(fixture_image *image) {
 /* Files in a directory of the system, where no page is behind a file's last:
  * salvaged by a child, which lives. */
 static void salvage_for_real(const fixture_image *image) {
-  char base[] = "/tmp/stratakv-salvage-XXXXXX", path[96], to[96];
+  char base[] = "build/tmp/salvage_test.XXXXXX", path[96], to[96];
   skv_env *env = skv_env_posix();
   skv_dir *dir = NULL;
+  mkdir("build", 0777);
+  mkdir("build/tmp", 0777);
   if (!CHECK(mkdtemp(base) != NULL)) return;
   snprintf(path, sizeof path, "%s/old", base);
   snprintf(to, sizeof to, "%s/new", base);
