@@ -51,17 +51,20 @@ static int target_check_empty(const skv_target *t, skv_err *err) {
   return target_refuse(t, "is not empty", err);
 }
 
+/* Nobody else makes a store here; again is no matter. */
+static int target_lock(const skv_target *t, skv_err *err) {
+  int rc = skv_store_lock(t->store, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, err);
+  if (rc != STRATAKV_OK) return rc;
+  return skv_store_lock(t->store, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, err);
+}
+
 /* Empty, and ours. Looked at before LOCK is made, too: what is foreign is not
  * touched. */
 static int target_claim(skv_target *t, skv_err *err) {
   int rc = target_check_empty(t, err);
   if (rc == STRATAKV_OK) rc = skv_store_lock_open(t->store, true, err);
-  if (rc == STRATAKV_OK)
-    rc = skv_store_lock(t->store, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, err);
-  if (rc == STRATAKV_OK)
-    rc = skv_store_lock(t->store, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, err);
-  t->shares_lock = rc == STRATAKV_BUSY;
-  if (t->shares_lock)
+  if (rc == STRATAKV_OK) rc = target_lock(t, err);
+  if (rc == STRATAKV_BUSY)
     return target_refuse(t, "is being used by another process", err);
   if (rc == STRATAKV_OK) rc = target_check_empty(t, err);
   t->claimed = rc == STRATAKV_OK;
@@ -189,8 +192,8 @@ void skv_target_undo_head(skv_target *t) {
   target_remove(t, SKV_NAME_MANIFEST, TARGET_MANIFEST);
 }
 
-/* A directory that was there keeps LOCK: someone may be waiting for it, and
- * two files of that name would be two locks. */
+/* A directory that was there keeps LOCK, and so does one that another process
+ * has found and uses: two files of that name would be two locks. */
 void skv_target_undo_files(skv_target *t) {
   skv_dir *dir = skv_store_dir(t->store);
   for (uint64_t n = t->first_file; t->claimed && n < t->next_file; n++) {
@@ -200,6 +203,8 @@ void skv_target_undo_files(skv_target *t) {
   for (uint64_t n = 0; t->claimed && n < t->tmp_count; n++)
     target_remove(t, SKV_NAME_TMP, n);
   if (!t->made_dir) return;
-  if (!t->shares_lock) (void)dir->env->dir_unlink(dir, "LOCK", NULL);
+  if (target_lock(t, NULL) == STRATAKV_OK &&
+      target_check_empty(t, NULL) == STRATAKV_OK)
+    (void)dir->env->dir_unlink(dir, "LOCK", NULL);
   (void)dir->env->dir_remove(dir, NULL);
 }

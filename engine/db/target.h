@@ -19,7 +19,6 @@ typedef struct skv_target {
   skv_tree tree;    /* writes into it */
   uint8_t store_id[16];
   bool made_dir;
-  bool shares_lock;    /* another process holds LOCK */
   bool claimed;        /* LOCK is held: there may be files to remove */
   uint64_t first_file; /* numbers from here to next_file are ours */
   uint64_t next_file;

@@ -5,7 +5,8 @@
  *      opens cleanly, has an id of its own, takes writes; the store goes on
  *   2  a real file system: links, copies onto another one, what is refused,
  *      bases, read-only and private handles, :memory:
- *   3  every call fails once, and for ever: either a whole copy or none
+ *   3  every call fails once, and for ever: either a whole copy or none; who
+ *      makes a store in the directory that backup has made keeps it, and LOCK
  *   4  cancelled at every moment
  *   5  killed at every point
  *   6  100,000 writes of five threads in two processes meanwhile: the copy is
@@ -402,6 +403,38 @@ static void test_faults(const char *operation, int code, bool is_forever,
   skv_env_mem_free(env);
 }
 
+/* The new directory is found by another process before it is claimed. */
+static void make_store(void *arg, const char *operation, skv_file *file,
+                       bool fires) {
+  world *other = arg;
+  SKV_UNUSED(file);
+  SKV_UNUSED(fires);
+  if (other->store == NULL && strcmp(operation, "dir_list") == 0)
+    world_open(other, other->env, "/copy");
+}
+
+static void test_found(void) {
+  skv_env *env = skv_env_mem_new();
+  skv_env *fault = skv_env_fault_new(env);
+  world w = {.rng = {4}}, other = {.rng = {5}};
+  other.env = skv_env_mem_process(env);
+  world_open(&w, fault, FIXTURE_PATH);
+  skv_env_fault_set(fault, NULL);
+  skv_env_fault_watch(fault, make_store, &other);
+  FAILS(STRATAKV_CANTOPEN, world_backup(&w, "/copy", NULL, NULL));
+  skv_env_fault_watch(fault, NULL, NULL);
+  skv_mem_fs *fs = skv_mem_env_of(env)->fs;
+  skv_mutex_lock(&fs->mutex);
+  const skv_mem_node *dir = skv_mem_find(fs, fs->root, "copy");
+  CHECK(dir != NULL && skv_mem_find(fs, dir, "LOCK") != NULL);
+  skv_mutex_unlock(&fs->mutex);
+  OK(stratakv_close(other.store, &fixture_err));
+  OK(stratakv_close(w.store, &fixture_err));
+  skv_env_mem_free(other.env);
+  skv_env_fault_free(fault);
+  skv_env_mem_free(env);
+}
+
 /* ---- 4: cancelled -------------------------------------------------------- */
 
 static int count_down(void *arg, double done) {
@@ -641,6 +674,7 @@ int main(int argc, char **argv) {
     test_faults("*", STRATAKV_NOMEM, false, false, false);
     test_faults("file_write", STRATAKV_FULL, false, true, true);
     test_faults("*", 0, true, false, true);
+    test_found();
     test_cancel();
     test_kill();
     harness_count("backup-faults", faults_fired);
