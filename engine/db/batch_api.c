@@ -158,14 +158,16 @@ static int write_large(stratakv_store *store, skv_slice entries,
 static void write_prepare(stratakv_store *store, stratakv_batch *batch,
                           stratakv_result *result, skv_commit *commit) {
   memset(result, 0, sizeof *result);
-  if (batch->rc == STRATAKV_OK && batch->last_table > 0)
-    batch->rc = skv_check_table(store, batch->last_table, &batch->err);
   *commit = (skv_commit){.batch = skv_buf_bytes(&batch->entries),
                          .entries = batch->count,
                          .type = SKV_RECORD_COMMIT,
                          .sync = atomic_load(&store->sync),
                          .check_arg = batch,
-                         .result = result};
+                         .result = result,
+                         .rc = batch->rc,
+                         .err = batch->err};
+  if (commit->rc == STRATAKV_OK && batch->last_table > 0)
+    commit->rc = skv_check_table(store, batch->last_table, &commit->err);
   if (batch->conditions.size > 0) commit->check = batch_check;
 }
 
@@ -174,13 +176,10 @@ static bool write_is_large(const stratakv_store *store,
   return batch->entries.size > skv_max_batch(store->db);
 }
 
-/* One batch outside the group: refused, or large. */
+/* One batch outside the group: refused already, or large. */
 static void write_alone(stratakv_store *store, stratakv_batch *batch,
                         skv_commit *commit) {
-  commit->lsn = 0;
-  commit->rc = batch->rc;
-  commit->err = batch->err;
-  if (batch->rc == STRATAKV_OK)
+  if (commit->rc == STRATAKV_OK)
     commit->rc =
         write_large(store, skv_buf_bytes(&batch->entries),
                     batch->conditions.size > 0, &commit->err, &commit->lsn);
@@ -203,7 +202,7 @@ int stratakv_write(stratakv_store *store, stratakv_batch *const *batches,
     write_prepare(store, batches[i], &results[i], &commits[i]);
   for (size_t i = 0; i < count;) { /* groups between those that go alone */
     size_t n = 0;
-    while (i + n < count && batches[i + n]->rc == STRATAKV_OK &&
+    while (i + n < count && commits[i + n].rc == STRATAKV_OK &&
            !write_is_large(store, batches[i + n]))
       n++;
     skv_commit_run(store->db, commits + i, n, timeout);

@@ -176,6 +176,10 @@ static void test_basic(void) {
   stratakv_batch *stray = stratakv_batch_new();
   stratakv_batch_put(stray, table.id + 1, "x", 1, "", 0);
   CHECK(stratakv_write(store, &stray, 1, &err, NULL) == STRATAKV_ERROR);
+  stratakv_table_info later; /* what a write met is not the batch's */
+  must(stratakv_table(store, "later", 0, 1, &err, &later), &err, "table");
+  CHECK(later.id == table.id + 1);
+  CHECK(stratakv_write(store, &stray, 1, &err, NULL) == STRATAKV_OK);
   stratakv_batch_free(stray);
 
   stratakv_batch *batch = stratakv_batch_new();
