@@ -307,8 +307,11 @@ int skv_store_probe(skv_store *store, skv_err *err, int *out) {
     return rc;
   }
   /* Another process may have finished creating it after the first look. */
-  int again = store_probe_current(store, NULL, out);
-  return again == STRATAKV_NOTFOUND ? rc : again;
+  skv_err why;
+  int again = store_probe_current(store, &why, out);
+  if (again == STRATAKV_NOTFOUND) return rc;
+  if (again != STRATAKV_OK && err) *err = why;
+  return again;
 }
 
 int skv_store_remove(skv_store *store, const skv_name *name, skv_err *err) {

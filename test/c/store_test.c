@@ -838,6 +838,27 @@ static void test_no_memory(skv_env *env, const char *path) {
   CHECK(rc == STRATAKV_OK && n > 8);
 }
 
+/* The second look at CURRENT fails: whatever the names say, that is told. */
+static void test_probe_fails(skv_env *env, const char *path) {
+  const skv_fault fault = {
+      .operation = "file_open", .file = "CURRENT", .nth = 2};
+  skv_store *s = NULL;
+  int what;
+  if (!CHECK((faulty = skv_env_fault_new(env)) != NULL)) return;
+  skv_env_fault_set(faulty, NULL);
+  if (!OK(skv_store_open(faulty, NULL, path, 0, &last, &s))) return;
+  put_file(s, "notes.txt", "x", 1);
+  skv_env_fault_set(faulty, &fault);
+  last.message[0] = 0;
+  FAILS(STRATAKV_IOERR, skv_store_probe(s, &last, &what));
+  CHECK(strstr(last.message, "injected") != NULL);
+  skv_env_fault_set(faulty, NULL);
+  wipe(s);
+  skv_store_close(s);
+  skv_env_fault_free(faulty);
+  faulty = NULL;
+}
+
 /* Every system call fails in turn. */
 static void test_faults(skv_env *env, const char *path) {
   int rc = STRATAKV_IOERR;
@@ -904,6 +925,7 @@ static void run_posix(const char *path) {
   if (OK(skv_store_open(env, NULL, path, 0, &last, &s))) wipe(s);
   skv_store_close(s);
   test_no_memory(env, path);
+  test_probe_fails(env, path);
   test_faults(env, path);
   CHECK(rmdir(path) == 0);
 }
