@@ -190,6 +190,11 @@ $(1)/c/%: $(1)/obj/test/c/%.o $(1)/libstratakv.a
 	$$(Q)$$(CC) $$(CFLAGS_ALL) $(2) $$(LDFLAGS_ALL) -o $$@ $$^ $$(CODECS) \
 	  $$(LIBS)
 
+# In the test of jobs the work is the test's own.
+$(1)/c/jobs_test: private LIBS := -Wl,--wrap=skvd_job_do \
+  $(1)/libstratakv.a $(CODECS) $(FUZZ_LIBS)
+$(1)/c/jobs_test: $(1)/libfuzzed.a
+
 # The differential test loads the extension that lies beside it.
 $(1)/c/diff_test: private LIBS := -lsqlite3
 $(1)/c/diff_test: | $(1)/stratakv.so

@@ -20,7 +20,7 @@ typedef enum job_state {
 } job_state;
 
 typedef struct job {
-  struct job *next; /* an older one */
+  struct job *next; /* in the list of all */
   skvd_jobs *jobs;
   uint64_t id;
   skvd_job_kind kind;
@@ -52,7 +52,7 @@ struct skvd_jobs {
   pthread_mutex_t mutex; /* guards what follows, and the jobs */
   bool is_stopping;
   uint64_t last_id;
-  job *newest; /* the list of all jobs */
+  job *first; /* the list of all jobs; of those that ended the last is first */
   job_lane lanes[SKVD_JOB_KINDS];
 };
 
@@ -85,10 +85,16 @@ static void jobs_free_one(job *j) {
   free(j);
 }
 
-/* Forget ended jobs beyond the last that are kept. Under the mutex. */
-static void jobs_forget(skvd_jobs *jobs) {
+/* A job ended: it goes to the front, however long ago it began, and the ended
+ * ones beyond those that are kept are forgotten. Under the mutex. */
+static void jobs_keep(skvd_jobs *jobs, job *last) {
   unsigned ended = 0;
-  job **link = &jobs->newest;
+  job **link = &jobs->first;
+  while (*link != last) link = &(*link)->next;
+  *link = last->next;
+  last->next = jobs->first;
+  jobs->first = last;
+  link = &jobs->first;
   while (*link != NULL) {
     job *j = *link;
     if (j->state >= JOB_DONE && ++ended > SKVD_JOBS_KEPT) {
@@ -126,7 +132,7 @@ static void jobs_finish(job_lane *lane, job *j, int code,
   j->state = code == STRATAKV_OK ? JOB_DONE : JOB_FAILED;
   if (code == STRATAKV_OK) j->permille = 1000;
   lane->running = NULL;
-  jobs_forget(lane->jobs);
+  jobs_keep(lane->jobs, j);
   pthread_mutex_unlock(&lane->jobs->mutex);
   jobs_tell(waiters, code, error);
 }
@@ -183,8 +189,8 @@ static skvd_problem jobs_choose(skvd_jobs *jobs, skvd_job_kind kind,
   j->id = ++jobs->last_id;
   j->kind = kind;
   if (name != NULL) strncpy(j->name, name, sizeof j->name - 1);
-  j->next = jobs->newest;
-  jobs->newest = j;
+  j->next = jobs->first;
+  jobs->first = j;
   lane->queued = j;
   pthread_cond_signal(&lane->wake);
   *out = j;
@@ -234,7 +240,7 @@ json_t *skvd_jobs_describe(skvd_jobs *jobs, uint64_t id) {
   json_t *json = NULL;
   job *j;
   pthread_mutex_lock(&jobs->mutex);
-  for (j = jobs->newest; j != NULL && j->id != id; j = j->next) {
+  for (j = jobs->first; j != NULL && j->id != id; j = j->next) {
   }
   if (j != NULL) json = jobs_document(j);
   pthread_mutex_unlock(&jobs->mutex);
@@ -259,7 +265,7 @@ static void jobs_take_late(job *j, int64_t now_ms, skvd_waiter **over) {
 void skvd_jobs_tick(skvd_jobs *jobs, int64_t now_ms) {
   skvd_waiter *over = NULL;
   pthread_mutex_lock(&jobs->mutex);
-  for (job *j = jobs->newest; j != NULL; j = j->next) {
+  for (job *j = jobs->first; j != NULL; j = j->next) {
     jobs_take_late(j, now_ms, &over);
   }
   pthread_mutex_unlock(&jobs->mutex);
@@ -313,9 +319,9 @@ void skvd_jobs_stop(skvd_jobs *jobs) {
 
 void skvd_jobs_free(skvd_jobs *jobs) {
   if (jobs == NULL) return;
-  while (jobs->newest != NULL) {
-    job *j = jobs->newest;
-    jobs->newest = j->next;
+  while (jobs->first != NULL) {
+    job *j = jobs->first;
+    jobs->first = j->next;
     jobs_free_one(j);
   }
   for (int kind = 0; kind < SKVD_JOB_KINDS; kind++) {
