@@ -18,6 +18,9 @@
 # `Alone: reason` (it measures, so nothing runs beside it). A C test is a
 # program NAME_test that exits 0 with a last line `N checks`.
 #
+# Without a sanitizer, memory that is freed is filled, so that using it does not
+# go well by luck; a header that says `Unfilled: reason` is spared that.
+#
 # With -soak only the tests whose header says `Soak: weight` run, each for its
 # share of that time, from new seeds (SKV_SOAK_S in their environment).
 #
@@ -60,7 +63,7 @@ proc header_says {path word default} {
   return $default
 }
 
-# The list of jobs: dicts of name, kind, command, limit, alone.
+# The list of jobs: dicts of name, kind, command, limit, alone, unfilled.
 proc find_jobs {} {
   global root build opt
   set jobs {}
@@ -69,13 +72,15 @@ proc find_jobs {} {
     lappend jobs [dict create name $name kind c \
       command [list $build/c/$name] \
       limit [header_says $path Timeout $opt(-limit)] \
-      alone [header_says $path Alone {}]]
+      alone [header_says $path Alone {}] \
+      unfilled [header_says $path Unfilled {}]]
   }
   foreach path [lsort [glob -nocomplain -directory $root/test *.test]] {
     lappend jobs [dict create name [file rootname [file tail $path]] kind tcl \
       command [list [info nameofexecutable] $path] \
       limit [header_says $path Timeout $opt(-limit)] \
-      alone [header_says $path Alone {}]]
+      alone [header_says $path Alone {}] \
+      unfilled [header_says $path Unfilled {}]]
   }
   set wanted {}
   foreach job $jobs {
@@ -148,7 +153,10 @@ proc with_environment {job} {
   if {[dict exists $job soak]} {
     set command [list env SKV_SOAK_S=[dict get $job soak] {*}$command]
   }
-  if {$opt(-sanitizer) eq {}} { return [list setsid {*}$command] }
+  if {$opt(-sanitizer) eq {}} {
+    set fill [expr {[dict get $job unfilled] eq {} ? 165 : 0}]
+    return [list setsid env MALLOC_PERTURB_=$fill {*}$command]
+  }
   # ThreadSanitizer needs the address space where it expects it.
   set aslr [expr {$opt(-sanitizer) eq {tsan} ? {setarch -R} : {}}]
   if {[dict get $job kind] eq {c}} {

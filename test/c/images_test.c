@@ -13,6 +13,7 @@
  * Case N is a sequence, each sixteenth a random workload.
  *
  * Timeout: 2400
+ * Unfilled: a third slower by images that are freed
  * Soak: 4
  *
  * Covers: INV-1, INV-2, INV-3, INV-5, INV-6, INV-7, P7, P8, P10, L2, L3, L4
