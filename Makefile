@@ -77,13 +77,14 @@ BENCH_PACKAGES := librocksdb-dev liblmdb-dev
 
 # Only what the goals need is asked for.
 PACKAGES := $(BUILD_PACKAGES) $(RUN_PACKAGES)
-ifneq ($(filter test test-% asan tsan soak fuzz-run deps,$(MAKECMDGOALS)),)
+ifneq ($(filter test test-% asan tsan soak coverage fuzz-run deps,$(MAKECMDGOALS)),)
 PACKAGES += $(TEST_PACKAGES)
 endif
 ifneq ($(findstring clang,$(CC)),)
 PACKAGES += $(CLANG_PACKAGES)
 endif
-DEPS := $(if $(filter run test test-% asan tsan soak serve fuzz-run,$(MAKECMDGOALS)),deps)
+DEPS := $(if $(filter run test test-% asan tsan soak coverage serve fuzz-run,\
+  $(MAKECMDGOALS)),deps)
 
 # $(call need_packages,names): quick and silent if all are there.
 define need_packages
@@ -256,7 +257,8 @@ FORCE:
 
 # ---- Targets -------------------------------------------------------------------
 
-.PHONY: all release run serve test asan tsan soak test-mutants coverage lint format clean install help
+.PHONY: all release run serve test asan tsan soak test-mutants test-model \
+  coverage lint format clean install help
 all: release all-build/test
 release: build/stratakv.so build/stratakvd build/stratakv-tool \
   build/libstratakv.a build/libstratakv.so
@@ -278,18 +280,24 @@ RUN_TESTS = CC="$(CC)" $(TCLSH) test/run.tcl -match '$(MATCH)' \
 # in its other forms.
 PERMS := tiny nommap nobackground
 PERM_FILES := vtab* daemon seed_bugs processes kill
-# Then the sanitizer's turn: what decodes, and the table.
-ASAN_FILES := $(addsuffix _test,attach backup cache check compact db decode env \
-  fixture mem merge picker recover salvage seg shared store tree util wal) \
-  vtab* corrupt
-test: all $(if $(filter *default,$(MATCH)$(PERM)),all-build/asan) | deps
+# Then the sanitizers' turn, with a sample of long sweeps: what decodes, and the
+# table; and what shares memory. Only what they run is built.
+ASAN_TESTS := attach backup cache check compact damage db decode env fixture \
+  mem merge picker recover salvage seg shared store tree util wal
+ASAN_FILES := $(ASAN_TESTS:%=%_test) vtab* corrupt
+TSAN_TESTS := attach cache history mem process sched shared
+SANITIZED := build/asan/stratakv.so build/asan/stratakvd \
+  $(ASAN_TESTS:%=build/asan/c/%_test) $(TSAN_TESTS:%=build/tsan/c/%_test)
+test: all $(if $(filter *default,$(MATCH)$(PERM)),$(SANITIZED)) | deps
 ifeq ($(MATCH)$(PERM),*default)
 	@rm -f build/counts.tsv
 	@for p in $(PERMS); do $(TCLSH) test/run.tcl -build build/test -perm $$p \
 	  -counts build/counts.tsv \
 	  -match '$(PERM_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1; done
-	@CC="$(CC)" $(TCLSH) test/run.tcl -build build/asan -sanitizer asan \
-	  -match '$(ASAN_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1
+	@SKV_SAMPLE=4 CC="$(CC)" $(TCLSH) test/run.tcl -build build/asan \
+	  -sanitizer asan -match '$(ASAN_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1
+	@SKV_SAMPLE=4 CC="$(CC)" $(TCLSH) test/run.tcl -build build/tsan \
+	  -sanitizer tsan -match '$(TSAN_TESTS:%=%_test)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1
 	@$(RUN_TESTS) -build build/test -counts build/counts.tsv \
 	  -floors test/floors.tsv
 else
@@ -343,7 +351,7 @@ test-model: all | deps
 
 # Branches of the files that every byte of a store passes, against the list of
 # those that nothing reaches (test/coverage.tsv). MATCH= runs fewer tests.
-coverage: all-build/gcov
+coverage: all-build/gcov | deps
 	@$(TCLSH) test/coverage.tcl '$(MATCH)'
 
 lint: all

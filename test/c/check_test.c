@@ -173,8 +173,10 @@ static void change_file(skv_env *env, stratakv_store *store, const char *name,
   skv_mem_node *node = node_of(env, name);
   findings f;
   /* Of many segments some are sampled, but for a soak. */
-  uint64_t step = bytes_changed > ALL_OF && harness.soak_s == 0 ? 13 : 1;
+  uint64_t step =
+      bytes_changed * harness.sample > ALL_OF && harness.soak_s == 0 ? 13 : 1;
   for (uint64_t at = 0; at < size && check_failures == 0; at += step) {
+    if (!harness_samples()) continue;
     uint8_t mask = (uint8_t)(1 + skv_prng_below(rng, 255));
     node->bytes[at] ^= mask;
     int rc = check_store(store, &f);

@@ -355,7 +355,6 @@ static int watch_allocation(void *arg, size_t size) {
   return 0;
 }
 
-/* Open the image, read everything, say what came of it. */
 /* A read-only opening, before the others, changes nothing at all. */
 static void judge_read_only(const change *c, skv_env *env) {
   stratakv_store *store = NULL;
@@ -380,6 +379,7 @@ static void judge_read_only(const change *c, skv_env *env) {
   fixture_clear(&after);
 }
 
+/* Open the image, read everything, say what came of it. */
 static double judge_once(const change *c, const fixture_image *image,
                          bool mapped, const char *where) {
   check_where = where;
@@ -419,6 +419,7 @@ static double judge_once(const change *c, const fixture_image *image,
 static void judge(const change *c, const fixture_image *image, bool mapped,
                   const char *where) {
   double most = MOST_SECONDS * PATIENCE;
+  if (!harness_samples()) return;
   if (judge_once(c, image, mapped, where) < most) return;
   double again = judge_once(c, image, mapped, where);
   check_where = where;
@@ -713,9 +714,9 @@ static void damage_kinds(const reference *ref) {
 
 static void damage_all(const reference *ref) {
   change none = {.ref = ref, .same_boot = true};
-  judge(&none, &ref->image, true, "nothing changed");
+  judge_once(&none, &ref->image, true, "nothing changed");
   none.same_boot = false;
-  judge(&none, &ref->image, false, "nothing changed");
+  judge_once(&none, &ref->image, false, "nothing changed");
   CHECK(exact == 2 && refused == 0);
   damage_bytes(ref);
   damage_cuts(ref);

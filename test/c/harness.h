@@ -12,7 +12,9 @@
  *   In `make test` it runs cases SEED .. SEED + CASES_IN_CI - 1, always the
  *   same ones. SKV_SOAK_S in the environment (seconds, set by `make soak`)
  *   makes it go on until that time is over; SKV_PART=N (set by `make
- *   coverage`) leaves an N-th. The argument CASE runs one alone.
+ *   coverage`) leaves an N-th. SKV_SAMPLE=N (set where a sanitizer makes it
+ *   slow) leaves an N-th of a sweep that is no cases. The argument CASE runs one
+ *   alone.
  *
  * MUTANTS  With SKV_MUTANT in the environment (test/mutants) a quarter is done:
  *   hundreds of planted bugs are judged, and most need the first cases only.
@@ -36,6 +38,7 @@ static struct harness {
   uint64_t first, next, only; /* cases; only: 0 is all */
   double soak_s;              /* 0: bounded by counts */
   uint64_t share;             /* do one out of so many of the cases */
+  uint64_t sample, swept;     /* one out of so many of a sweep; seen of it */
   bool is_mutant;
   double start;
   char where[32];
@@ -51,12 +54,14 @@ static inline void harness_begin(int argc, char **argv) {
   const char *seed = getenv("SKV_SEED");
   const char *soak = getenv("SKV_SOAK_S");
   const char *part = getenv("SKV_PART");
+  const char *sample = getenv("SKV_SAMPLE");
   harness.first = seed && *seed ? strtoull(seed, NULL, 10) : 1;
   harness.soak_s = soak && *soak ? strtod(soak, NULL) : 0;
   harness.is_mutant = getenv("SKV_MUTANT") != NULL;
   harness.share = part && *part       ? strtoull(part, NULL, 10)
                   : harness.is_mutant ? 4
                                       : 1;
+  harness.sample = sample && *sample ? strtoull(sample, NULL, 10) : 1;
   harness.only = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
   harness.next = harness.only ? harness.only : harness.first;
   harness.start = harness_now();
@@ -70,6 +75,13 @@ static inline uint64_t harness_some(uint64_t in_ci) {
 /* Whether all cases are run, so that together they must reach what they can. */
 static inline bool harness_is_full(void) {
   return harness.only == 0 && harness.share == 1;
+}
+
+/* Whether the next item of a sweep is to be done. Not each N-th: what changes
+ * from item to item often repeats with a small number, too. */
+static inline bool harness_samples(void) {
+  uint64_t x = ++harness.swept * UINT64_C(0x9e3779b97f4a7c15);
+  return harness.sample <= 1 || (x >> 32) % harness.sample == 0;
 }
 
 /* Whether a soak has time left; always false in `make test`. */
