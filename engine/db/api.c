@@ -39,10 +39,14 @@ int skv_check_key(uint32_t table, const void *key, size_t key_len,
 /* Ids are given in order and never taken back. */
 int skv_check_table(const stratakv_store *store, uint32_t table, skv_err *err) {
   skv_db *db = store->db;
-  if (table != 0 && table <= skv_load(&db->last_table)) return STRATAKV_OK;
+  if (table != 0 && table <= skv_peek(&db->last_table)) return STRATAKV_OK;
   int rc = skv_head_follow(db, err); /* another process may have made it */
   if (rc != STRATAKV_OK) return rc;
-  if (table != 0 && table <= skv_load(&db->last_table)) return STRATAKV_OK;
+  skv_state *state = skv_state_ref(db);
+  size_t count = state->version->table_count;
+  uint32_t last = count > 0 ? state->version->tables[count - 1].id : 0;
+  skv_state_unref(state);
+  if (table != 0 && table <= last) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_ERROR, "the store has no table %u", table);
 }
 

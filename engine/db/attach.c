@@ -35,12 +35,12 @@ void skv_slot_describe(skv_db *db, uint32_t slot, char *text, size_t size) {
     return;
   }
   skv_slot *s = &db->shared->slots[slot];
-  uint64_t words[2] = {skv_load(&s->program[0]), skv_load(&s->program[1])};
+  uint64_t words[2] = {skv_peek(&s->program[0]), skv_peek(&s->program[1])};
   char program[17] = {0};
   memcpy(program, words, 16);
   for (char *p = program; *p; p++)
     if (*p < ' ' || *p > '~') *p = '?'; /* the page is untrusted */
-  snprintf(text, size, "pid %u (%s)", skv_load(&s->pid), program);
+  snprintf(text, size, "pid %u (%s)", skv_peek(&s->pid), program);
 }
 
 int skv_slot_claim(skv_db *db, skv_err *err) {
@@ -57,11 +57,11 @@ int skv_slot_claim(skv_db *db, skv_err *err) {
     memcpy(words, program, 16);
     db->slot = i;
     db->incarnation = atomic_fetch_add(&shared->next_incarnation, 1) + 1;
-    skv_store_word(&slot->pinned_wal, 0);
+    skv_poke(&slot->pinned_wal, 0);
     skv_store_word(&slot->incarnation, db->incarnation);
-    skv_store_word(&slot->pid, db->env->pid(db->env));
-    skv_store_word(&slot->program[0], words[0]);
-    skv_store_word(&slot->program[1], words[1]);
+    skv_poke(&slot->pid, db->env->pid(db->env));
+    skv_poke(&slot->program[0], words[0]);
+    skv_poke(&slot->program[1], words[1]);
     atomic_fetch_and(&shared->requests, ~(UINT64_C(1) << i));
     SKV_POINT("attach.slot_claimed");
     return STRATAKV_OK;
@@ -86,7 +86,7 @@ static int attach_lock(skv_db *db, unsigned which, int mode, uint64_t deadline,
  * commit. Failure is no reason not to open. */
 static void attach_settle(skv_db *db, uint64_t deadline) {
   for (;;) {
-    uint32_t owner = skv_load(&db->shared->owner);
+    uint32_t owner = skv_peek(&db->shared->owner);
     if (owner == 0) return;
     if (owner - 1 != db->slot && skv_slot_alive(db, owner - 1)) return;
     SKV_POINT("attach.owner_dead");
@@ -105,15 +105,15 @@ static int attach_join(skv_db *db, uint64_t deadline, skv_err *err) {
   uint64_t manifest;
   int rc = skv_head_current(db->store, err, db->store_id, &manifest);
   if (rc != STRATAKV_OK) return rc;
-  if (skv_load(&db->shared->magic) != SKV_SHARED_MAGIC ||
+  if (skv_peek(&db->shared->magic) != SKV_SHARED_MAGIC ||
       memcmp(db->shared->boot_id, boot, 16) != 0 ||
       memcmp(db->shared->store_id, db->store_id, 16) != 0)
     return SKV_ERROR(err, STRATAKV_CORRUPT,
                      "SHARED is damaged; close the store everywhere");
-  if (skv_load(&db->shared->format) != SKV_FORMAT)
+  if (skv_peek(&db->shared->format) != SKV_FORMAT)
     return SKV_ERROR(err, STRATAKV_NOTADB,
                      "store format %u, this build reads up to %u",
-                     skv_load(&db->shared->format), SKV_FORMAT);
+                     skv_peek(&db->shared->format), SKV_FORMAT);
   rc = skv_slot_claim(db, err);
   if (rc == STRATAKV_OK) rc = skv_head_follow(db, err);
   SKV_POINT("attach.joined");
@@ -215,7 +215,7 @@ static int detach_clean_build(void *arg, const skv_version *version,
   skv_db *db = arg;
   SKV_UNUSED(version);
   SKV_UNUSED(err);
-  skv_edit_clean(edit, skv_load(&db->shared->tail));
+  skv_edit_clean(edit, skv_peek(&db->shared->tail));
   return STRATAKV_OK;
 }
 
@@ -235,7 +235,7 @@ static int detach_clean(skv_db *db, skv_err *err) {
 int skv_db_detach(skv_db *db, skv_err *err) {
   int rc = STRATAKV_OK;
   if (db->is_private) return rc;
-  if (!db->options.read_only && !skv_load(&db->shared->fence)) {
+  if (!db->options.read_only && !skv_peek(&db->shared->fence)) {
     uint64_t deadline = db->env->now(db->env) + UINT64_C(1000000000);
     if (atomic_load(&db->sync_mode) == STRATAKV_SYNC_NORMAL) skv_sync_now(db);
     rc = attach_lock(db, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, deadline, NULL);

@@ -102,7 +102,7 @@ static int batch_check(skv_commit *commit, skv_db *db, skv_err *err) {
   size_t count = batch->conditions.size / sizeof(batch_condition);
   int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
-  skv_view view = {skv_state_ref(db), skv_load(&db->shared->tail)};
+  skv_view view = {skv_state_ref(db), skv_peek(&db->shared->tail)};
   for (size_t i = 0; rc == STRATAKV_OK && i < count; i++) {
     batch_condition c;
     skv_found found = {0};

@@ -91,7 +91,7 @@ static int check_list(check_names *names, skv_err *err) {
   skv_state *state = skv_state_ref(db);
   names->version = state->version;
   names->has_unnamed = skv_ingest_unnamed(db, state) != 0;
-  if (db->is_private || state->version->pos >= skv_load(&db->shared->head))
+  if (db->is_private || state->version->pos >= skv_peek(&db->shared->head))
     rc = dir->env->dir_list(dir, check_name, names, err);
   skv_state_unref(state);
   skv_head_unlock(db);

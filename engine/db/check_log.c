@@ -100,7 +100,7 @@ static int log_records(log_walk *walk, skv_err *err) {
 /* A log that recovery ended has no SEAL, and perhaps something behind it. */
 static int log_end(log_walk *walk, uint64_t size, skv_err *err) {
   static const uint8_t zeros[SKV_RECORD_HEADER];
-  if (skv_load(&walk->log->end) == 0 || walk->last.type == SKV_RECORD_SEAL ||
+  if (skv_peek(&walk->log->end) == 0 || walk->last.type == SKV_RECORD_SEAL ||
       size - walk->limit < sizeof zeros ||
       memcmp(walk->bytes + walk->limit, zeros, sizeof zeros) == 0)
     return STRATAKV_OK;

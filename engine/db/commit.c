@@ -35,11 +35,11 @@ int skv_append_room(skv_db *db, uint8_t type, skv_slice payload,
   uint64_t need = skv_record_space(payload.size) + SKV_LOG_RESERVE;
   uint64_t size = skv_log_size(db->active->log);
   bool is_empty = db->place.offset == SKV_WAL_HEADER;
-  uint64_t held = skv_load(&db->shared->wal_entries) + entries;
+  uint64_t held = skv_peek(&db->shared->wal_entries) + entries;
   bool fits = db->last_type != SKV_RECORD_SEAL &&
               need <= size - db->place.offset &&
               (is_empty || held <= commit_max_entries(db));
-  if (fits && !skv_load(&db->shared->disk_low)) return STRATAKV_OK;
+  if (fits && !skv_peek(&db->shared->disk_low)) return STRATAKV_OK;
   int rc = skv_disk_admit_record(db, type, payload, err);
   if (rc != STRATAKV_OK || fits) return rc;
   return skv_rotate(db, need + SKV_WAL_HEADER, NULL, NULL, err);
@@ -56,8 +56,8 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
     memcpy(record + SKV_RECORD_HEADER, payload.data, payload.size);
   skv_wal_place place = db->place;
   uint64_t offset = place.offset;
-  skv_wal_encode(record, type, payload.size, skv_load(&db->shared->durable),
-                 skv_load(&db->shared->epoch), &place);
+  skv_wal_encode(record, type, payload.size, skv_peek(&db->shared->durable),
+                 skv_peek(&db->shared->epoch), &place);
   int rc =
       skv_log_write(db->active->log, offset, record, space, now_synced, err);
   if (rc != STRATAKV_OK) return rc;
@@ -88,24 +88,24 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
 }
 
 int skv_append_sync(skv_db *db, skv_err *err) {
-  uint64_t tail = skv_load(&db->shared->tail);
-  if (skv_load(&db->shared->durable) >= tail) return STRATAKV_OK;
+  uint64_t tail = skv_peek(&db->shared->tail);
+  if (skv_peek(&db->shared->durable) >= tail) return STRATAKV_OK;
   atomic_store_explicit(&db->unsynced, 0, memory_order_relaxed);
   int rc = skv_write_fence(db, skv_log_sync(db->active->log, err));
   atomic_fetch_add_explicit(&db->counters.syncs, 1, memory_order_relaxed);
   if (rc != STRATAKV_OK) return rc;
-  if (skv_load(&db->shared->fence)) /* P12: another process's sync failed */
+  if (skv_peek(&db->shared->fence)) /* P12: another process's sync failed */
     return SKV_ERROR(err, STRATAKV_IOERR_FSYNC,
                      "another process's fdatasync failed; the outcome is "
                      "known at the next open");
   SKV_POINT("commit.synced");
-  skv_raise(&db->shared->durable, tail);
+  skv_lift(&db->shared->durable, tail);
   SKV_POINT("commit.durable");
   return STRATAKV_OK;
 }
 
 void skv_append_publish(skv_db *db) {
-  skv_raise(&db->shared->visible, skv_load(&db->shared->tail));
+  skv_raise(&db->shared->visible, skv_peek(&db->shared->tail));
   SKV_POINT("commit.published");
 }
 
@@ -215,7 +215,7 @@ static void commit_ask_sync(skv_db *db) {
 
 /* A rotation within the group may have failed to sync (P12). */
 static int commit_not_fenced(skv_db *db, skv_err *err) {
-  if (!skv_load(&db->shared->fence)) return STRATAKV_OK;
+  if (!skv_peek(&db->shared->fence)) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_IOERR_FSYNC,
                    "fdatasync failed; the outcome is known at the next open");
 }

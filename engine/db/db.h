@@ -50,7 +50,9 @@ typedef struct skv_memlog {
   struct skv_memlog *next; /* db->logs, under state_mutex */
   uint64_t number;
   uint64_t start;       /* LSN of its first record */
-  _Atomic uint64_t end; /* LSN where it ends; 0 while active */
+  _Atomic uint64_t end; /* LSN where it ends; 0 while active. Stored before the
+                           state that knows it is published; who has an older
+                           one does not read that far */
   skv_log *log;
   skv_mem *mem;
   skv_wal_header header;

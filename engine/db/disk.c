@@ -41,7 +41,7 @@ static uint64_t disk_reserve(const skv_db *db) {
  * given back by the flush before. */
 static uint64_t disk_unflushed(skv_db *db) {
   uint64_t most = 0;
-  uint64_t tail = skv_load(&db->shared->tail);
+  uint64_t tail = skv_peek(&db->shared->tail);
   skv_mutex_lock(&db->state_mutex);
   const skv_state *state = db->state;
   for (size_t i = 0; state != NULL && i < state->log_count; i++) {
@@ -73,8 +73,8 @@ uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted) {
 int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
   uint64_t spare = skv_disk_spare(db);
   bool is_low = spare < bytes || spare < DISK_LOG_LEAST;
-  if (is_low != (skv_load(&db->shared->disk_low) != 0)) {
-    skv_store_word(&db->shared->disk_low, is_low);
+  if (is_low != (skv_peek(&db->shared->disk_low) != 0)) {
+    skv_poke(&db->shared->disk_low, is_low);
     skv_work_ask(db); /* it may have something to give back */
   }
   if (!is_low) return STRATAKV_OK;
@@ -86,7 +86,7 @@ int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
 }
 
 void skv_disk_note(skv_db *db, int rc) {
-  if (rc == STRATAKV_FULL) skv_store_word(&db->shared->disk_low, 1);
+  if (rc == STRATAKV_FULL) skv_poke(&db->shared->disk_low, 1);
   if (rc == STRATAKV_FULL) atomic_fetch_add(&db->flush_full, 1);
 }
 

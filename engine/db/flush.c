@@ -66,7 +66,7 @@ static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
   flush_turn turn = {.db = db, .wal = log->number, .run = log->start};
   skv_iter *it = NULL;
   skv_job job;
-  uint64_t limit = skv_memlog_limit(log, skv_load(&log->end));
+  uint64_t limit = skv_memlog_limit(log, skv_peek(&log->end));
   int rc = STRATAKV_OK;
   if (limit > SKV_WAL_HEADER) {
     skv_job_init(db, &job);
@@ -84,7 +84,7 @@ static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
   }
   skv_products_clear(&turn.products);
   SKV_POINT("flush.published");
-  skv_raise(&db->shared->retired_wal, turn.wal); /* P1 */
+  skv_lift(&db->shared->retired_wal, turn.wal); /* P1 */
   SKV_POINT("flush.retired");
   atomic_fetch_add(&db->counters.flushes, 1);
   return STRATAKV_OK;

@@ -42,6 +42,7 @@ static bool gc_names_log(const skv_version *version, uint64_t number) {
 bool skv_creator_lives(skv_db *db, const skv_name *name) {
   if (name->slot == 0xff) return false; /* CURRENT's, and we hold HEAD */
   if (name->slot >= SKV_SLOTS) return false;
+  /* Acquire: if the slot has a new owner, what the old one did last is seen. */
   if (skv_load(&db->shared->slots[name->slot].incarnation) != name->incarnation)
     return false;
   return skv_slot_alive(db, name->slot);
@@ -108,7 +109,7 @@ static void gc_let_go(skv_db *db, gc_held *held) {
 }
 
 static bool gc_is_settled(skv_db *db, const skv_state *state) {
-  return skv_load(&db->shared->visible) == skv_load(&db->shared->tail) &&
+  return skv_load(&db->shared->visible) == skv_peek(&db->shared->tail) &&
          skv_ingest_unnamed(db, state) == 0;
 }
 
@@ -125,14 +126,14 @@ static bool gc_spare_files(gc_pass *pass) {
 static int gc_locked(skv_db *db, gc_held *held, skv_err *err) {
   /* An edit that a dead writer did not publish names files too, and after a
    * failed sync nobody knows which edits there are. */
-  if (skv_load(&db->shared->fence)) return STRATAKV_OK;
+  if (skv_peek(&db->shared->fence)) return STRATAKV_OK;
   int rc = skv_head_settle(db, err);
   if (rc != STRATAKV_OK) return rc;
   /* Dead or alive first, then whether an INGEST is pending: a dead process
    * begins none, and none is finished while this holds HEAD. */
   skv_state *state = skv_state_ref(db);
   gc_pass pass = {.db = db, .version = state->version};
-  if (state->version->pos == skv_load(&db->shared->head)) {
+  if (state->version->pos == skv_peek(&db->shared->head)) {
     rc = skv_store_list(db->store, gc_look, &pass, err);
     if (rc == 1) rc = STRATAKV_OK;
     SKV_POINT("gc.listed");

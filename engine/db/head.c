@@ -111,14 +111,14 @@ static int head_adopt_locked(skv_db *db, skv_err *err) {
     SKV_POINT("head.followed");
     if (rc != STRATAKV_NOTFOUND) return rc;
     /* A file that vanished belongs to a newer head; without one it is lost. */
-    if (skv_load(&db->shared->head) == published && attempt > 0)
+    if (skv_peek(&db->shared->head) == published && attempt > 0)
       return head_missing(err);
   }
 }
 
 int skv_head_follow(skv_db *db, skv_err *err) {
-  skv_head_pos adopted = skv_load(&db->adopted);
-  if (adopted != 0 && adopted >= skv_load(&db->shared->head))
+  skv_head_pos adopted = skv_peek(&db->adopted);
+  if (adopted != 0 && adopted >= skv_peek(&db->shared->head))
     return STRATAKV_OK;
   skv_mutex_lock(&db->head_mutex);
   int rc = head_adopt_locked(db, err);
@@ -131,7 +131,7 @@ int skv_head_settle(skv_db *db, skv_err *err) {
   uint64_t file = 0;
   int rc = head_file(db, err, &file);
   if (rc != STRATAKV_OK) return rc;
-  skv_head_pos published = skv_load(&db->shared->head);
+  skv_head_pos published = skv_peek(&db->shared->head);
   skv_manifest_end end, before = db->head_end;
   skv_version *version = NULL;
   rc = head_read(db, file, published, true, err, &end, &version);
@@ -245,7 +245,7 @@ int skv_head_edit(skv_db *db, skv_edit_build build, void *arg, skv_err *err) {
 /* Only behind edits that were published: of the others nobody knows whether
  * they are on the disk. */
 static int head_end_log_locked(skv_db *db, uint64_t lsn, skv_err *err) {
-  skv_head_pos published = skv_load(&db->shared->head);
+  skv_head_pos published = skv_peek(&db->shared->head);
   uint64_t file = skv_head_file(published);
   skv_manifest_end end;
   skv_version *version = NULL;

@@ -23,7 +23,7 @@ int skv_view_get(const skv_view *view, skv_slice key, uint64_t min_lsn,
     skv_source *source = &state->sources[i];
     int rc = STRATAKV_OK;
     if (source->log) {
-      uint64_t end = skv_load(&source->log->end);
+      uint64_t end = skv_peek(&source->log->end);
       if (end != 0 && end <= min_lsn) continue;
       rc = read_log(view, source->log, key, hash, err, found);
     } else if (source->run->max_lsn >= min_lsn) {

@@ -33,55 +33,58 @@ static recover_page recover_read_page(skv_db *db) {
   if (memcmp(shared->boot_id, boot, 16) != 0 ||
       memcmp(shared->store_id, db->store_id, 16) != 0)
     return page;
-  page.fenced = skv_load(&shared->fence) != 0 || skv_load(&shared->rescue) != 0;
-  page.durable = skv_load(&shared->durable);
-  page.head = skv_load(&shared->head);
-  uint64_t magic = skv_load(&shared->magic);
+  page.fenced = skv_peek(&shared->fence) != 0 || skv_peek(&shared->rescue) != 0;
+  page.durable = skv_peek(&shared->durable);
+  page.head = skv_peek(&shared->head);
+  uint64_t magic = skv_peek(&shared->magic);
   page.known = !page.fenced &&
                (magic == SKV_SHARED_MAGIC || magic == SKV_SHARED_RECOVERING) &&
-               page.durable <= skv_load(&shared->tail);
+               page.durable <= skv_peek(&shared->tail);
   return page;
 }
 
 /* Begin the page: no magic until the state is complete. That there was a fence
  * must not be forgotten, wherever this is interrupted; nor what was durable and
  * published, or damage that is refused now would be taken for the end of the
- * log, or of the manifest, by the next one who opens. */
+ * log, or of the manifest, by the next one who opens. Volatile: in this order,
+ * of which nobody but its own death can see anything. */
 static void recover_clear_page(skv_db *db, const recover_page *page) {
-  skv_shared *shared = db->shared;
+  volatile skv_shared *shared = db->shared;
   uint8_t boot[16];
   db->env->boot_id(db->env, boot);
-  skv_store_word(&shared->rescue, page->fenced);
-  skv_store_word(&shared->magic, page->known ? SKV_SHARED_RECOVERING : 0);
-  skv_store_word(&shared->fence, 0);
-  skv_store_word(&shared->visible, 0);
-  skv_store_word(&shared->ingest, 0);
-  skv_store_word(&shared->retired_wal, 0);
+  skv_poke(&shared->rescue, page->fenced);
+  skv_poke(&shared->magic, page->known ? SKV_SHARED_RECOVERING : 0);
+  skv_poke(&shared->fence, 0);
+  skv_poke(&shared->visible, 0);
+  skv_poke(&shared->ingest, 0);
+  skv_poke(&shared->retired_wal, 0);
   if (!page->known) {
-    skv_store_word(&shared->tail, 0);
-    skv_store_word(&shared->durable, 0);
-    skv_store_word(&shared->head, 0);
+    skv_poke(&shared->tail, 0);
+    skv_poke(&shared->durable, 0);
+    skv_poke(&shared->head, 0);
   }
-  memset((uint8_t *)shared + offsetof(skv_shared, epoch), 0,
+  memset((uint8_t *)db->shared + offsetof(skv_shared, epoch), 0,
          sizeof *shared - offsetof(skv_shared, epoch));
-  if (memcmp(shared->boot_id, boot, 16) != 0) memcpy(shared->boot_id, boot, 16);
-  if (memcmp(shared->store_id, db->store_id, 16) != 0)
-    memcpy(shared->store_id, db->store_id, 16);
-  skv_store_word(&shared->format, SKV_FORMAT);
+  for (size_t i = 0; i < 16; i++) {
+    if (shared->boot_id[i] != boot[i]) shared->boot_id[i] = boot[i];
+    if (shared->store_id[i] != db->store_id[i])
+      shared->store_id[i] = db->store_id[i];
+  }
+  skv_poke(&shared->format, SKV_FORMAT);
   atomic_fetch_add(&shared->recoveries, 1);
-  if (skv_load(&shared->next_incarnation) >= UINT32_MAX / 2)
-    skv_store_word(&shared->next_incarnation, 0);
+  if (skv_peek(&shared->next_incarnation) >= UINT32_MAX / 2)
+    skv_poke(&shared->next_incarnation, 0);
 }
 
 static void recover_publish(skv_db *db, uint64_t tail, uint32_t epoch) {
-  skv_shared *shared = db->shared;
-  skv_store_word(&shared->epoch, epoch);
-  skv_store_word(&shared->tail, tail);
-  skv_store_word(&shared->durable, tail);
-  skv_store_word(&shared->visible, tail);
-  skv_store_word(&shared->head, db->head_end.pos);
-  skv_store_word(&shared->retired_wal, db->state->version->flushed_wal);
-  skv_store_word(&shared->magic, SKV_SHARED_MAGIC);
+  volatile skv_shared *shared = db->shared;
+  skv_poke(&shared->epoch, epoch);
+  skv_poke(&shared->tail, tail);
+  skv_poke(&shared->durable, tail);
+  skv_poke(&shared->visible, tail);
+  skv_poke(&shared->head, db->head_end.pos);
+  skv_poke(&shared->retired_wal, db->state->version->flushed_wal);
+  skv_poke(&shared->magic, SKV_SHARED_MAGIC);
 }
 
 /* Incarnations must not repeat while files of dead ones may exist: begin
@@ -89,9 +92,9 @@ static void recover_publish(skv_db *db, uint64_t tail, uint32_t epoch) {
 static int recover_scan_name(void *arg, const skv_name *name) {
   skv_db *db = arg;
   if (name->kind == SKV_NAME_TMP && name->slot != 0xff &&
-      name->incarnation >= skv_load(&db->shared->next_incarnation) &&
+      name->incarnation >= skv_peek(&db->shared->next_incarnation) &&
       name->incarnation < UINT32_MAX / 2)
-    skv_store_word(&db->shared->next_incarnation, name->incarnation + 1);
+    skv_poke(&db->shared->next_incarnation, name->incarnation + 1);
   return 0;
 }
 
@@ -485,9 +488,9 @@ static int recover_ingest_private(skv_db *db, const skv_memlog *log,
   if (end->ingest.type == 0) return STRATAKV_OK;
   uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
   int rc = skv_ingest_state(db, db->state, lsn, err, &state);
-  if (rc == STRATAKV_OK) skv_store_word(&db->shared->ingest, lsn);
+  if (rc == STRATAKV_OK) skv_poke(&db->shared->ingest, lsn);
   if (rc == STRATAKV_NOTFOUND) {
-    skv_store_word(&db->shared->visible, lsn);
+    skv_poke(&db->shared->visible, lsn);
     rc = STRATAKV_OK;
   }
   skv_state_unref(state);
@@ -546,6 +549,6 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   skv_memlog_unref(log);
   if (rc == STRATAKV_OK && page.fenced) rc = recover_after_fence(db, err);
   SKV_POINT("recover.done");
-  if (rc == STRATAKV_OK) skv_store_word(&db->shared->rescue, 0);
+  if (rc == STRATAKV_OK) skv_poke(&db->shared->rescue, 0);
   return rc;
 }

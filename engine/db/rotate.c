@@ -10,16 +10,17 @@
 #define LOG_GROWTH 4
 
 /* The log files that a retired log may become are those of the size wanted
- * that nobody pins (P1). PRIVATE: a private reader may map any log. */
+ * that nobody pins (P1). PRIVATE: a private reader may map any log. Who pins
+ * one no more has unmapped it. */
 static bool rotate_may_recycle(skv_db *db, uint64_t number) {
   int rc = skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_EXCLUSIVE, NULL);
   if (rc != STRATAKV_OK) return false;
   (void)skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_UNLOCK, NULL);
   /* Who flushed it may not have come to say so, or have died. */
-  skv_raise(&db->shared->retired_wal, number);
-  atomic_thread_fence(memory_order_seq_cst);
+  skv_say_least(&db->shared->retired_wal, number);
+  skv_fence();
   for (uint32_t i = 0; i < SKV_SLOTS; i++) {
-    uint64_t pinned = skv_load(&db->shared->slots[i].pinned_wal);
+    uint64_t pinned = skv_peek(&db->shared->slots[i].pinned_wal);
     if (pinned != 0 && pinned <= number && skv_slot_alive(db, i)) return false;
   }
   return true;
@@ -198,7 +199,7 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
     SKV_POINT("rotate.synced");
     /* P2: a flush takes only what is visible. P5: INGEST is not yet. */
     if (!build) skv_append_publish(db);
-    turn.start = skv_load(&db->shared->tail);
+    turn.start = skv_peek(&db->shared->tail);
     rc = skv_head_edit(db, rotate_build, &turn, err);
   }
   skv_log_close(turn.log);
@@ -206,7 +207,7 @@ int skv_rotate(skv_db *db, uint64_t min_size, skv_edit_build build, void *arg,
   if (rc != STRATAKV_OK) return rc;
   SKV_POINT("rotate.edited");
   rotate_turn_to_new(db);
-  skv_store_word(&db->shared->wal_entries, 0);
+  skv_poke(&db->shared->wal_entries, 0);
   SKV_POINT("rotate.turned");
   skv_append_publish(db);
   skv_work_ask(db);

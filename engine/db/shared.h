@@ -25,8 +25,26 @@
  * ORDER  A writer of the log publishes tail, then (synced) durable, then
  *   visible; a writer of the head publishes head before any LSN that needs it
  *   becomes visible. An INGEST that the head cannot name becomes visible by
- *   its LSN in `ingest`; readers look there between visible and head. Loads
- *   acquire, stores release.
+ *   its LSN in `ingest`; readers look there between visible and head. Words by
+ *   which others find something are stored with release and loaded with acquire
+ *   (skv_load, skv_store_word, skv_raise): tail and visible for the log's bytes
+ *   and for `ingest`, that for the head before it, head for the manifest's
+ *   bytes, incarnation for what its predecessor in the slot did. The rest is
+ *   relaxed (skv_peek, skv_poke, skv_lift) because of one of these:
+ *     LOCKED  Who writes the word and who reads it hold the same lock: WRITE
+ *       (tail, epoch, owner), HEAD (head), ATTACH with ALIVE exclusively
+ *       (everything). Of a process that died the kernel gives the locks back
+ *       after its last store.
+ *     LATER   The word says that something is in db->state, and who read it
+ *       takes state_mutex next. A value stored after the mutex was given back
+ *       is read only by who takes it later still: it meets that state.
+ *     HINT    Who reads an old value does too much, or tries again in a moment:
+ *       requests, disk_low, entries, figures. The futex words are compared
+ *       again by the kernel.
+ *     TRUE    What it says was so before it was stored and stays so, on the
+ *       disk or for ever, and an older value is the more careful one: durable,
+ *       fence, retired. No memory is read because of it.
+ *     P1      pinned and retired: see skv_say.
  */
 #ifndef SKV_DB_SHARED_H
 #define SKV_DB_SHARED_H
@@ -89,17 +107,66 @@ _Static_assert(sizeof(skv_shared) <= SKV_SHARED_SIZE, "shared page size");
  * what the last users left. */
 #define SKV_SHARED_RECOVERING UINT64_C(0x3052485354415254) /* "TRATSHR0" */
 
+/* With what stands behind the word. */
 #define skv_load(p) atomic_load_explicit((p), memory_order_acquire)
 #define skv_store_word(p, v)                                                   \
   atomic_store_explicit((p), (v), memory_order_release)
 
-/* Raise *word to at least value. */
+/* The word alone: see ORDER. */
+#define skv_peek(p) atomic_load_explicit((p), memory_order_relaxed)
+#define skv_poke(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+
+/* Raise *word to at least value, with what stands behind it. */
 static inline void skv_raise(_Atomic uint64_t *word, uint64_t value) {
-  uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+  uint64_t old = skv_peek(word);
   while (old < value &&
          !atomic_compare_exchange_weak_explicit(
              word, &old, value, memory_order_release, memory_order_relaxed)) {
   }
 }
+
+/* The word alone. */
+static inline void skv_lift(_Atomic uint64_t *word, uint64_t value) {
+  uint64_t old = skv_peek(word);
+  while (old < value &&
+         !atomic_compare_exchange_weak_explicit(
+             word, &old, value, memory_order_relaxed, memory_order_relaxed)) {
+  }
+}
+
+/*
+ * P1: who says something and then looks at what the other one said, with
+ * skv_fence() between, and the other one likewise: at least one of them sees
+ * it. Without the fence a look may overtake what was said before it, which
+ * tests do on purpose (test/c/sched.h).
+ */
+#ifdef SKV_TEST
+/* True: it will store that itself, at the latest when the thread passes a
+ * fence or calls its environment. NULL: none. */
+typedef struct skv_say_hook {
+  bool (*say)(_Atomic uint64_t *word, uint64_t value, bool at_least);
+  void (*fence)(void);
+} skv_say_hook;
+extern const skv_say_hook *skv_say_hooked; /* state.c */
+
+static inline void skv_say(_Atomic uint64_t *word, uint64_t value) {
+  if (skv_say_hooked == NULL || !skv_say_hooked->say(word, value, false))
+    skv_poke(word, value);
+}
+
+static inline void skv_say_least(_Atomic uint64_t *word, uint64_t value) {
+  if (skv_say_hooked == NULL || !skv_say_hooked->say(word, value, true))
+    skv_lift(word, value);
+}
+
+static inline void skv_fence(void) {
+  if (skv_say_hooked != NULL) skv_say_hooked->fence();
+  atomic_thread_fence(memory_order_seq_cst);
+}
+#else
+#define skv_say(p, v) skv_poke(p, v)
+#define skv_say_least(p, v) skv_lift(p, v)
+#define skv_fence() atomic_thread_fence(memory_order_seq_cst)
+#endif
 
 #endif

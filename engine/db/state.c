@@ -10,6 +10,10 @@
 #include "engine/db/db.h"
 #include "engine/util/point.h"
 
+#ifdef SKV_TEST
+const skv_say_hook *skv_say_hooked;
+#endif
+
 /* ---- Logs -------------------------------------------------------------- */
 
 skv_memlog *skv_memlog_ref(skv_memlog *log) {
@@ -27,7 +31,7 @@ void skv_pin_update(skv_db *db) {
   for (skv_memlog *log = db->logs; log; log = log->next)
     if (oldest == 0 || log->number < oldest) oldest = log->number;
   skv_mutex_unlock(&db->state_mutex);
-  skv_store_word(&db->shared->slots[db->slot].pinned_wal, oldest);
+  skv_say(&db->shared->slots[db->slot].pinned_wal, oldest);
   skv_mutex_unlock(&db->pin_mutex);
 }
 
@@ -43,7 +47,7 @@ void skv_memlog_unref(skv_memlog *log) {
   /* The list does not count: the last reference leaves under its mutex. */
   skv_mutex_lock(&db->state_mutex);
   bool last =
-      atomic_fetch_sub_explicit(&log->refs, 1, memory_order_acq_rel) == 1;
+      atomic_fetch_sub_explicit(&log->refs, 1, memory_order_relaxed) == 1;
   if (last) {
     skv_memlog **at = &db->logs;
     while (*at != log) at = &(*at)->next;
@@ -56,7 +60,7 @@ void skv_memlog_unref(skv_memlog *log) {
 }
 
 uint64_t skv_memlog_limit(const skv_memlog *log, uint64_t lsn) {
-  uint64_t end = skv_load(&log->end);
+  uint64_t end = skv_peek(&log->end);
   if (end != 0 && lsn > end) lsn = end;
   uint64_t size = skv_log_size(log->log);
   if (lsn <= log->start) return SKV_WAL_HEADER;
@@ -69,13 +73,14 @@ uint64_t skv_memlog_limit(const skv_memlog *log, uint64_t lsn) {
 static int memlog_open(skv_db *db, const skv_wal_info *info, skv_err *err,
                        skv_memlog **out) {
   *out = NULL;
+  SKV_POINT("state.log_named");
   skv_mutex_lock(&db->state_mutex);
   db->opening = info->number;
   skv_mutex_unlock(&db->state_mutex);
   skv_pin_update(db);
   SKV_POINT("state.log_pinned");
-  atomic_thread_fence(memory_order_seq_cst);
-  if (!db->is_private && skv_load(&db->shared->retired_wal) >= info->number)
+  skv_fence();
+  if (!db->is_private && skv_peek(&db->shared->retired_wal) >= info->number)
     return STRATAKV_NOTFOUND;
   int rc = STRATAKV_OK;
   char name[SKV_NAME_SIZE];
@@ -90,6 +95,7 @@ static int memlog_open(skv_db *db, const skv_wal_info *info, skv_err *err,
   atomic_init(&log->end, info->end);
   rc = skv_log_open(db->store, info->number, !db->is_private, err, &log->log);
   if (rc != STRATAKV_OK) goto out;
+  SKV_POINT("state.log_mapped");
   rc = skv_wal_header_decode(skv_log_bytes(log->log), skv_log_size(log->log),
                              name, err, &log->header);
   if (rc != STRATAKV_OK) goto out;
@@ -118,7 +124,7 @@ static int memlog_get(skv_db *db, const skv_wal_info *info, skv_err *err,
   while (log && log->number != info->number) log = log->next;
   if (log) {
     skv_memlog_ref(log);
-    if (info->end != 0) skv_store_word(&log->end, info->end);
+    if (info->end != 0) skv_poke(&log->end, info->end);
   }
   skv_mutex_unlock(&db->state_mutex);
   *out = log;
@@ -245,9 +251,8 @@ void skv_state_publish(skv_db *db, skv_state *state) {
   skv_mutex_unlock(&db->state_mutex);
   const skv_version *version = state->version;
   size_t tables = version->table_count;
-  if (tables > 0)
-    skv_store_word(&db->last_table, version->tables[tables - 1].id);
-  skv_store_word(&db->adopted, version->pos);
+  if (tables > 0) skv_poke(&db->last_table, version->tables[tables - 1].id);
+  skv_poke(&db->adopted, version->pos);
   skv_state_unref(old);
   skv_ingest_forget(db);
 }
@@ -289,7 +294,7 @@ static int view_add_ingest(skv_db *db, uint64_t lsn, skv_err *err,
   skv_state *with;
   int rc = skv_ingest_state(db, *state, lsn, err, &with);
   if (rc == STRATAKV_NOTFOUND &&
-      skv_load(&db->shared->head) <= (*state)->version->pos)
+      skv_peek(&db->shared->head) <= (*state)->version->pos)
     return SKV_ERROR(err, STRATAKV_CORRUPT,
                      "a segment of the INGEST at LSN %llu is missing",
                      (unsigned long long)lsn);
@@ -299,10 +304,13 @@ static int view_add_ingest(skv_db *db, uint64_t lsn, skv_err *err,
   return rc;
 }
 
+/* The load of visible stands between the state and the second look at head: it
+ * comes after state_mutex, whose last owner had seen the head of that state,
+ * and acquires. The first look only spares a round. */
 int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
-  if (skv_load(&db->shared->fence)) skv_write_doubt(db); /* P12 */
+  if (skv_peek(&db->shared->fence)) skv_write_doubt(db); /* P12 */
   for (;;) {
-    skv_head_pos head = skv_load(&db->shared->head);
+    skv_head_pos head = skv_peek(&db->shared->head);
     skv_state *state = skv_state_ref(db);
     SKV_POINT("view.head_read");
     if (state->version->pos < head) {
@@ -314,7 +322,7 @@ int skv_view_take(skv_db *db, skv_err *err, skv_view *out) {
     uint64_t lsn = skv_load(&db->shared->visible);
     SKV_POINT("view.visible_read");
     uint64_t ingest = skv_ingest_unnamed(db, state);
-    if (skv_load(&db->shared->head) <= state->version->pos) { /* P2 */
+    if (skv_peek(&db->shared->head) <= state->version->pos) { /* P2 */
       int rc = view_check(state, &lsn, err);
       if (rc == STRATAKV_OK && ingest != 0 && ingest < lsn)
         rc = view_add_ingest(db, ingest, err, &state);

@@ -108,14 +108,14 @@ int stratakv_stats(stratakv_store *store, stratakv_stat stat, void *arg,
   stats_out out = {stat, arg, 0};
   skv_picker_limits limits;
   skv_picker_limits_of(db, view.state->version, &limits);
-  stats_one(&out, "stratakv_read_only", skv_load(&db->shared->fence) ? 1 : 0,
+  stats_one(&out, "stratakv_read_only", skv_peek(&db->shared->fence) ? 1 : 0,
             "bool", "1 after a failed sync, until every process has closed");
   stats_one(&out, "stratakv_stalled", skv_stall_now(db) ? 1 : 0, "bool",
             "1 while commits wait for flush or compaction");
   stats_one(&out, "stratakv_visible_lsn", (double)view.lsn, "bytes",
             "place in the log that readers see");
   stats_one(&out, "stratakv_durable_lsn",
-            (double)skv_load(&db->shared->durable), "bytes",
+            (double)skv_peek(&db->shared->durable), "bytes",
             "place in the log below which everything is synced");
   stats_of_tree(&out, view.state->version);
   stats_one(&out, "stratakv_compaction_pending_bytes",

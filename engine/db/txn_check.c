@@ -21,7 +21,7 @@ static int check_view(stratakv_txn *txn, bool locked, skv_err *err,
   int rc = skv_head_follow(db, err);
   if (rc != STRATAKV_OK) return rc;
   view->state = skv_state_ref(db);
-  view->lsn = skv_load(&db->shared->tail);
+  view->lsn = skv_peek(&db->shared->tail);
   return STRATAKV_OK;
 }
 
@@ -179,7 +179,7 @@ int skv_txn_validate(stratakv_txn *txn, bool locked, uint64_t *seen,
   skv_view view;
   uint64_t since = *seen ? *seen : txn->view.lsn;
   if (txn->check_count == 0 && !txn->spilled_checked) return STRATAKV_OK;
-  if (locked && skv_load(&txn->db->shared->tail) == since) return STRATAKV_OK;
+  if (locked && skv_peek(&txn->db->shared->tail) == since) return STRATAKV_OK;
   int rc = check_view(txn, locked, err, &view);
   if (rc != STRATAKV_OK) return rc;
   rc = txn->spill_count > 0 ? check_spilled(txn, &view, since, err)

@@ -162,7 +162,7 @@ static int decide_abort(stratakv_txn *txn, skv_err *err) {
     return STRATAKV_OK;
   }
   skv_write_fence(db, STRATAKV_IOERR_FSYNC);
-  if (skv_load(&db->shared->durable) >= txn->prepared_lsn &&
+  if (skv_peek(&db->shared->durable) >= txn->prepared_lsn &&
       skv_head_end_log(db, txn->prepared_lsn, err) == STRATAKV_OK)
     return STRATAKV_OK;
   txn->is_unknown = true;

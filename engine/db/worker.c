@@ -58,7 +58,7 @@ static void work_prepare_log(skv_db *db, uint64_t size) {
 static uint64_t work_wants_log(skv_db *db) {
   skv_mutex_lock(&db->state_mutex);
   skv_memlog *log = db->state->logs[db->state->log_count - 1];
-  uint64_t used = skv_memlog_limit(log, skv_load(&db->shared->tail));
+  uint64_t used = skv_memlog_limit(log, skv_peek(&db->shared->tail));
   uint64_t size = skv_log_size(log->log);
   skv_mutex_unlock(&db->state_mutex);
   return used > size / 4 ? skv_next_log_size(db, size) : 0;
@@ -71,7 +71,7 @@ static bool work_hoards(skv_db *db) {
   skv_mutex_lock(&db->state_mutex);
   bool any = db->state->version->retired_count > 0;
   skv_mutex_unlock(&db->state_mutex);
-  return any && skv_load(&db->shared->disk_low) && !skv_disk_keeps_log(db);
+  return any && skv_peek(&db->shared->disk_low) && !skv_disk_keeps_log(db);
 }
 
 /* What a round met: something to try again soon, or something broken. */
@@ -84,7 +84,7 @@ static bool work_round(skv_db *db, int *met) {
   bool flushed = false, compacted = false;
   *met = WORK_DONE;
   skv_state_bury(db);
-  if (skv_load(&db->shared->fence)) return false;
+  if (skv_peek(&db->shared->fence)) return false;
   if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
   int rc = skv_flush_oldest(db, &flushed, NULL);
   skv_disk_note(db, rc);
@@ -118,7 +118,7 @@ static void work_wait(skv_db *db, uint64_t seen, int met, uint64_t pause) {
   skv_cond_wait_for(&db->work_cond, &db->work_mutex,
                     is_idle ? WORK_LOOK_NS : pause);
   while (is_idle && !db->stopping && db->work_asked == seen &&
-         skv_load(&db->shared->head) == skv_load(&db->adopted))
+         skv_peek(&db->shared->head) == skv_peek(&db->adopted))
     skv_cond_wait_for(&db->work_cond, &db->work_mutex, WORK_LOOK_NS);
 }
 
@@ -186,7 +186,7 @@ void skv_sync_now(skv_db *db) {
       skv_write_fence(db, skv_log_sync(log->log, NULL)) == STRATAKV_OK) {
     SKV_POINT("syncer.synced");
     atomic_fetch_add(&db->counters.syncs, 1);
-    if (!skv_load(&db->shared->fence)) skv_raise(&db->shared->durable, tail);
+    if (!skv_peek(&db->shared->fence)) skv_lift(&db->shared->durable, tail);
   }
   skv_memlog_unref(log);
 }
@@ -199,7 +199,7 @@ static void syncer_lapse(skv_db *db) {
   skv_mutex_unlock(&db->commit_mutex);
   if (!free_now) return;
   uint64_t others =
-      skv_load(&db->shared->requests) & ~(UINT64_C(1) << db->slot);
+      skv_peek(&db->shared->requests) & ~(UINT64_C(1) << db->slot);
   uint64_t commits = atomic_load(&db->counters.commits);
   uint64_t now = db->env->now(db->env);
   if (commits != db->write_commits) {
@@ -217,7 +217,7 @@ static void syncer_lapse(skv_db *db) {
  * is committed, and somebody has to make it visible. */
 static bool syncer_left_undecided(skv_db *db) {
   return !db->leading && !db->write_held &&
-         skv_load(&db->shared->owner) == db->slot + 1;
+         skv_peek(&db->shared->owner) == db->slot + 1;
 }
 
 static void syncer_finish(skv_db *db) {
@@ -245,7 +245,7 @@ static void syncer_write_back(skv_db *db, uint64_t *number, uint64_t *from) {
   skv_mutex_lock(&db->state_mutex);
   skv_memlog *log = skv_memlog_ref(db->state->logs[db->state->log_count - 1]);
   skv_mutex_unlock(&db->state_mutex);
-  uint64_t end = skv_memlog_limit(log, skv_load(&db->shared->tail));
+  uint64_t end = skv_memlog_limit(log, skv_peek(&db->shared->tail));
   if (*number != log->number) {
     *number = log->number;
     *from = SKV_WAL_HEADER;
@@ -262,7 +262,7 @@ static void *syncer_main(void *arg) {
   uint64_t log = 0, written_back = 0;
   uint64_t synced = db->env->now(db->env);
   for (;;) {
-    uint32_t word = skv_load(&db->shared->request_word);
+    uint32_t word = skv_peek(&db->shared->request_word);
     /* Idle first, then look: a commit looks the other way round. */
     atomic_store(&db->syncer_idle, 1);
     bool work = syncer_has_work(db);

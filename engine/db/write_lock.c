@@ -15,7 +15,7 @@
 #define WRITE_POLL_NS 1000000u /* an owner that died wakes nobody */
 
 int skv_write_fenced(skv_db *db, skv_err *err) {
-  if (!skv_load(&db->shared->fence)) return STRATAKV_OK;
+  if (!skv_peek(&db->shared->fence)) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_READONLY,
                    "fdatasync failed; the store is read-only until every "
                    "process has closed it");
@@ -23,7 +23,7 @@ int skv_write_fenced(skv_db *db, skv_err *err) {
 
 int skv_write_fence(skv_db *db, int rc) {
   if (rc == STRATAKV_IOERR_FSYNC) {
-    skv_store_word(&db->shared->fence, 1);
+    skv_poke(&db->shared->fence, 1);
     skv_write_doubt(db);
   }
   return rc;
@@ -31,7 +31,7 @@ int skv_write_fence(skv_db *db, int rc) {
 
 /* P12: what is not durable may be lost from the page cache. */
 void skv_write_doubt(skv_db *db) {
-  uint64_t durable = skv_load(&db->shared->durable);
+  uint64_t durable = skv_peek(&db->shared->durable);
   skv_mutex_lock(&db->state_mutex);
   for (skv_memlog *log = db->logs; log; log = log->next)
     skv_mem_doubt(log->mem, skv_memlog_limit(log, durable));
@@ -56,8 +56,8 @@ void skv_write_adopt_alone(skv_db *db, skv_memlog *log,
  * that cannot be is found out before. Nobody else moves it: WRITE is held. */
 static int write_check_tail(skv_db *db, uint64_t tail, skv_err *err) {
   const skv_memlog *log = db->active;
-  if (tail >= skv_load(&db->shared->durable) &&
-      tail >= skv_load(&db->shared->visible) && tail >= log->start &&
+  if (tail >= skv_peek(&db->shared->durable) &&
+      tail >= skv_peek(&db->shared->visible) && tail >= log->start &&
       tail - log->start <= skv_log_size(log->log) - SKV_WAL_HEADER &&
       skv_wal_offset(log->start, tail) >= db->place.offset)
     return STRATAKV_OK;
@@ -82,7 +82,7 @@ static int write_follow(skv_db *db, skv_err *err, skv_wal_record *ingest) {
   }
   skv_state_unref(state);
 
-  uint64_t tail = skv_load(&db->shared->tail);
+  uint64_t tail = skv_peek(&db->shared->tail);
   rc = write_check_tail(db, tail, err);
   if (rc != STRATAKV_OK) return rc;
   uint64_t limit = skv_memlog_limit(db->active, tail);
@@ -116,8 +116,8 @@ static int write_erase(skv_db *db, uint64_t tail, skv_err *err) {
 /* Bytes that a dead owner appended and may not have synced: write them again,
  * sync, and only then believe that they are durable (P12). */
 static int write_rescue(skv_db *db, skv_err *err) {
-  uint64_t tail = skv_load(&db->shared->tail);
-  uint64_t from = skv_memlog_limit(db->active, skv_load(&db->shared->durable));
+  uint64_t tail = skv_peek(&db->shared->tail);
+  uint64_t from = skv_memlog_limit(db->active, skv_peek(&db->shared->durable));
   uint64_t end = skv_memlog_limit(db->active, tail);
   int rc = STRATAKV_OK;
   while (rc == STRATAKV_OK && from < end) {
@@ -133,7 +133,7 @@ static int write_rescue(skv_db *db, skv_err *err) {
   if (rc == STRATAKV_OK)
     rc = skv_write_fence(db, skv_log_sync(db->active->log, err));
   if (rc == STRATAKV_OK) rc = skv_write_fenced(db, err);
-  if (rc == STRATAKV_OK) skv_raise(&db->shared->durable, tail);
+  if (rc == STRATAKV_OK) skv_lift(&db->shared->durable, tail);
   return rc;
 }
 
@@ -150,7 +150,7 @@ static int write_settle_head(skv_db *db, skv_err *err) {
  * its record, its INGEST or its rotation. */
 static int write_takeover(skv_db *db, skv_err *err) {
   skv_wal_record ingest;
-  bool died = skv_load(&db->shared->owner) != 0;
+  bool died = skv_peek(&db->shared->owner) != 0;
   int rc = died ? write_settle_head(db, err) : STRATAKV_OK;
   if (rc == STRATAKV_OK) rc = write_follow(db, err, &ingest);
   if (rc != STRATAKV_OK) return rc;
@@ -160,11 +160,11 @@ static int write_takeover(skv_db *db, skv_err *err) {
     if (rc != STRATAKV_OK) return rc;
     SKV_POINT("write.rescued");
   }
-  uint32_t epoch = skv_load(&db->shared->epoch) + 1;
+  uint32_t epoch = skv_peek(&db->shared->epoch) + 1;
   if (epoch <= db->place.epoch) epoch = db->place.epoch + 1;
-  skv_store_word(&db->shared->epoch, epoch); /* P11 */
+  skv_poke(&db->shared->epoch, epoch); /* P11 */
   SKV_POINT("write.epoch_raised");
-  if (!died) skv_store_word(&db->shared->owner, db->slot + 1);
+  if (!died) skv_poke(&db->shared->owner, db->slot + 1);
   if (!died) return STRATAKV_OK;
   if (ingest.type != 0) {
     uint64_t lsn = skv_wal_lsn(db->active->start, ingest.offset);
@@ -176,7 +176,7 @@ static int write_takeover(skv_db *db, skv_err *err) {
   skv_append_publish(db);
   SKV_POINT("write.settled");
   /* Only now: until then the one who died is seen to have left something. */
-  skv_store_word(&db->shared->owner, db->slot + 1);
+  skv_poke(&db->shared->owner, db->slot + 1);
   return STRATAKV_OK;
 }
 
@@ -187,8 +187,8 @@ static void write_stand_back(skv_db *db) {
   uint64_t mine = UINT64_C(1) << db->slot;
   uint64_t end = db->env->now(db->env) + SKV_YIELD_NS;
   for (;;) {
-    uint32_t word = skv_load(&db->shared->request_word);
-    uint64_t others = skv_load(&db->shared->requests) & ~mine;
+    uint32_t word = skv_peek(&db->shared->request_word);
+    uint64_t others = skv_peek(&db->shared->requests) & ~mine;
     uint64_t now = db->env->now(db->env);
     if (others == 0) return;
     SKV_POINT("write.stood_back");
@@ -218,7 +218,7 @@ static void write_asked_no_more(skv_db *db) {
 
 static int write_busy(skv_db *db, uint32_t waited_ms, skv_err *err) {
   char who[64];
-  skv_slot_describe(db, skv_load(&db->shared->owner) - 1u, who, sizeof who);
+  skv_slot_describe(db, skv_peek(&db->shared->owner) - 1u, who, sizeof who);
   atomic_fetch_add(&db->counters.busy, 1);
   return SKV_ERROR(err, STRATAKV_BUSY, "waited %u ms for the WRITE lock of %s",
                    waited_ms, who);
@@ -230,7 +230,7 @@ static int write_wait(skv_db *db, uint64_t deadline, uint32_t waited_ms,
   SKV_POINT("write.asked");
   int rc;
   for (;;) {
-    uint32_t word = skv_load(&db->shared->release_word);
+    uint32_t word = skv_peek(&db->shared->release_word);
     rc = skv_store_lock(db->store, SKV_LOCK_WRITE, SKV_EXCLUSIVE, err);
     if (rc != STRATAKV_BUSY) break;
     if (db->env->now(db->env) >= deadline) {
@@ -250,7 +250,7 @@ int skv_write_acquire(skv_db *db, uint64_t deadline, uint32_t waited_ms,
   if (rc != STRATAKV_OK || db->write_held) return rc;
   if (db->is_private)
     return SKV_ERROR(err, STRATAKV_READONLY, "the store is open read-only");
-  if (skv_load(&db->shared->requests) & ~(UINT64_C(1) << db->slot))
+  if (skv_peek(&db->shared->requests) & ~(UINT64_C(1) << db->slot))
     write_stand_back(db);
   rc = skv_store_lock(db->store, SKV_LOCK_WRITE, SKV_EXCLUSIVE, err);
   if (rc == STRATAKV_BUSY) rc = write_wait(db, deadline, waited_ms, err);
@@ -275,19 +275,19 @@ void skv_write_abandon(skv_db *db) {
 void skv_write_release(skv_db *db) {
   if (!db->write_held) return;
   db->write_held = false;
-  skv_store_word(&db->shared->owner, 0);
+  skv_poke(&db->shared->owner, 0);
   SKV_POINT("write.disowned");
   (void)skv_store_lock(db->store, SKV_LOCK_WRITE, SKV_UNLOCK, NULL);
   SKV_POINT("write.released");
   atomic_fetch_add(&db->shared->release_word, 1);
-  if (skv_load(&db->shared->requests) & ~(UINT64_C(1) << db->slot))
+  if (skv_peek(&db->shared->requests) & ~(UINT64_C(1) << db->slot))
     db->env->wake(db->env, (const uint32_t *)&db->shared->release_word);
 }
 
 void skv_write_done(skv_db *db) {
   if (!db->write_held) return;
   uint64_t others =
-      skv_load(&db->shared->requests) & ~(UINT64_C(1) << db->slot);
+      skv_peek(&db->shared->requests) & ~(UINT64_C(1) << db->slot);
   if (others != 0 || !db->has_syncer) {
     skv_write_release(db);
     return;

@@ -23,6 +23,7 @@
 #define HISTORY_VALUES 64
 #define HISTORY_DRAFT 100
 
+#include "engine/db/handle.h"
 #include "test/c/harness.h"
 #include "test/c/history_order.h"
 #include "test/c/sched.h"
@@ -37,7 +38,7 @@ const char *__tsan_default_options(void) { return "report_destroy_locked=0"; }
 #define MARKS 8       /* of one actor */
 #define MARK(actor, n) (SHARED_KEYS + (actor)*MARKS + (n))
 #define KEYS MARK(SCHED_ACTORS, 4)
-#define PADS 24 /* entries that make a transaction large */
+#define PADS 24 /* entries of a kilobyte that make a transaction large */
 
 /* ---- Scenarios --------------------------------------------------------- */
 
@@ -47,7 +48,8 @@ const char *__tsan_default_options(void) { return "report_destroy_locked=0"; }
  *   r read keys 0 and 1, write 0, commit  w the same, prepared first
  *   x prepare, roll back  l large transaction  g get key 0, then 1
  *   s snapshot and scan it  S scan the snapshot again, close it  a scan
- *   f flush  m compact
+ *   f flush  m compact  b a third of a log of pads
+ *   O open; had it open before all others, so that it gets the first slot
  * One that does not begin with o has the store open before.
  */
 #define IMAGE_LOG 0  /* everything in the log, closed */
@@ -78,8 +80,13 @@ static const scenario scenarios[] = {
     {"ingest_conflict", IMAGE_RUNS, {"l", "rg", NULL}},
     {"recycle_read", IMAGE_RUNS, {"pfpf", "sS", NULL}},
     {"three_commits", IMAGE_LOG, {"r", "r", "wg"}},
+    /* directed only: */
+    {"recycle_open", IMAGE_LOG, {"fbf", "oac", NULL}},
+    {"recycle_open_3", IMAGE_LOG, {"Oac", "f", "bf"}},
 };
-#define SCENARIOS (sizeof scenarios / sizeof *scenarios)
+#define ALL_SCENARIOS (sizeof scenarios / sizeof *scenarios)
+#define DIRECTED 2
+#define SCENARIOS (ALL_SCENARIOS - DIRECTED)
 
 /* ---- Worlds ------------------------------------------------------------ */
 
@@ -291,6 +298,16 @@ static void txn_pad(stratakv_txn *txn) {
   }
 }
 
+/* They fill the log, and the next one is prepared. */
+static void act_pads(actor_state *a) {
+  static char value[7 << 10];
+  for (int i = 0; i < 3; i++)
+    OK(stratakv_put(a->store, world.table, "pad", 3, value, sizeof value,
+                    &fixture_err, NULL));
+  skv_work_ask(a->store->db);
+  skv_work_inline(a->store->db);
+}
+
 /* how: 'r' commits, 'w' prepares first, 'x' rolls back then, 'l' is large. */
 static void act_txn(actor_state *a, unsigned self, char how) {
   static const char *const names[] = {"rmw", "prepared", "undone", "large"};
@@ -335,7 +352,8 @@ static void act_all(actor_state *a, unsigned self) {
 
 static void act(actor_state *a, unsigned self, skv_env *env, char what) {
   switch (what) {
-  case 'o': act_open(env, &a->store); break;
+  case 'o':
+  case 'O': act_open(env, &a->store); break;
   case 'c':
     OK(stratakv_close(a->store, &fixture_err));
     a->store = NULL;
@@ -349,6 +367,7 @@ static void act(actor_state *a, unsigned self, skv_env *env, char what) {
   case 's': act_snapshot(a, self); break;
   case 'S': act_snapshot_again(a, self); break;
   case 'a': act_all(a, self); break;
+  case 'b': act_pads(a); break;
   case 'f': OK(stratakv_flush(a->store, &fixture_err)); break;
   case 'm': OK(stratakv_compact(a->store, NULL, NULL, &fixture_err)); break;
   default: act_txn(a, self, what); break;
@@ -358,7 +377,8 @@ static void act(actor_state *a, unsigned self, skv_env *env, char what) {
 static void actor_run(sched_actor *self) {
   actor_state *a = self->arg;
   for (const char *p = a->script; *p && check_failures == 0; p++)
-    if (*p == 'o' || a->store != NULL) act(a, self->number, self->env, *p);
+    if (strchr("oO", *p) != NULL || a->store != NULL)
+      act(a, self->number, self->env, *p);
 }
 
 /* ---- Images ------------------------------------------------------------ */
@@ -412,6 +432,12 @@ static void world_begin(const scenario *what) {
     sched.actors[i].run = actor_run;
     sched.actors[i].arg = a;
     if (a->script[0] != 'o') act_open(env, &a->store);
+  }
+  for (unsigned i = 0; i < world.count; i++) {
+    actor_state *a = &world.actors[i];
+    if (a->script[0] != 'O') continue;
+    OK(stratakv_close(a->store, &fixture_err));
+    a->store = NULL;
   }
 }
 
@@ -657,11 +683,11 @@ static bool schedule_parse(const char *text, schedule *s) {
   size_t len = strcspn(text, ":");
   int n = 0;
   memset(s, 0, sizeof *s);
-  for (s->scenario = 0; s->scenario < SCENARIOS; s->scenario++)
+  for (s->scenario = 0; s->scenario < ALL_SCENARIOS; s->scenario++)
     if (strlen(scenarios[s->scenario].name) == len &&
         memcmp(scenarios[s->scenario].name, text, len) == 0)
       break;
-  if (s->scenario == SCENARIOS) return false;
+  if (s->scenario == ALL_SCENARIOS) return false;
   text += len;
   if (sscanf(text, ":%u:%u@%u%n", &s->first, &s->victim, &s->death, &n) < 3)
     return *text == '\0';
@@ -671,6 +697,26 @@ static bool schedule_parse(const char *text, schedule *s) {
     else
       return false;
   return *text == '\0';
+}
+
+/* P1, the fences: who looks before others see what it said is too late only in
+ * these. A newcomer maps the log that is recycled meanwhile; */
+static const sched_cue pin_cues[] = {{1, "state.log_mapped", false, 0}, {0}};
+
+/* or the recycler is another than the flusher, which died before it could say
+ * that the log is retired, and has looked at the newcomer's slot, the first,
+ * but not yet at the dead one's. */
+static const sched_cue retire_cues[] = {
+    {0, "state.log_named", false, 1}, {1, "flush.published", true, 2},
+    {2, "lock slot", false, 0},       {0, "state.log_mapped", false, 2},
+    {2, "log.headed", false, 0},      {0}};
+
+static void directed(unsigned n) {
+  bool is_first = n == SCENARIOS;
+  schedule s = {.scenario = n,
+                .first = is_first,
+                .cues = is_first ? pin_cues : retire_cues};
+  batch(batch_one, s);
 }
 
 #define MOST_IN_CI 500  /* schedules of one scenario, about */
@@ -686,6 +732,10 @@ int main(int argc, char **argv) {
   skv_point_set(sched_point, NULL);
   for (int i = 0; i < IMAGES; i++) image_make(i);
   harness_begin(one ? 1 : argc, argv);
+  if (one && s.scenario >= SCENARIOS) {
+    directed(s.scenario);
+    return check_failures > 0;
+  }
   if (one && strchr(argv[1], ':') != NULL) {
     run_schedule(&s);
     print_trace();
@@ -696,6 +746,8 @@ int main(int argc, char **argv) {
     printf("%" PRIu64 " schedules\n", report->schedules);
     return check_failures > 0;
   }
+  directed(SCENARIOS);
+  directed(SCENARIOS + 1);
   unsigned seed = (unsigned)harness.first;
   unsigned most = (unsigned)harness_some(MOST_IN_CI);
   /* A sample of them is random. */

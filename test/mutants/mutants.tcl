@@ -118,7 +118,7 @@ proc operands {text from to operator} {
 
 # ---- Finding sites ---------------------------------------------------------------
 
-set mutants {}   ;# of dicts: name file from to with
+set mutants {}   ;# of dicts: name kind file line from to with
 array set ordinal {}
 
 proc add_mutant {file text functions kind from to with} {
@@ -147,11 +147,9 @@ proc each_call {text pattern script} {
     set open [lindex $all 1]
     set close [closing $text $open]
     set arguments [string range $::original $open+1 $close-1]
-    # Not a definition or declaration.
+    # Not a definition or declaration: these begin in the first column.
     set before [string range $text [string last \n $text $from]+1 $from-1]
-    if {$before ne {} && ![regexp {^\s} $before]} continue
-    if {$before eq {} } continue
-    if {[regexp {(^|\s)(int|void|bool)\s+\*?$} $before]} continue
+    if {![regexp {^\s} $before]} continue
     uplevel 1 $script
   }
 }
@@ -193,15 +191,14 @@ proc find_calls {file text functions} {
       add_mutant $file $text $fn lock $from $close STRATAKV_OK
     }
   }
-  each_call $text {skv_load} {
-    add_mutant $file $text $fn order $from $close \
-      "atomic_load_explicit($arguments, memory_order_relaxed)"
+  foreach {ordered relaxed} {
+    skv_load skv_peek skv_store_word skv_poke skv_raise skv_lift
+  } {
+    each_call $text $ordered {
+      add_mutant $file $text $fn order $from $close "${relaxed}($arguments)"
+    }
   }
-  each_call $text {skv_store_word} {
-    add_mutant $file $text $fn order $from $close \
-      "atomic_store_explicit($arguments, memory_order_relaxed)"
-  }
-  each_call $text {atomic_thread_fence} {
+  each_call $text {skv_fence|atomic_thread_fence} {
     add_mutant $file $text $fn order $from $close "((void)0)"
   }
   each_call $text {atomic_\w+_explicit} {
@@ -270,7 +267,7 @@ proc find_mutexes {file text functions} {
 
 # Two neighbouring statements that publish, the other way round.
 proc find_swaps {file text functions} {
-  set step {[^\n;]*(?:skv_store_word|skv_raise|skv_append_publish|skv_append_sync|skv_seg_name|skv_log_publish|skv_store_sync_names|skv_head_edit|file_sync|dir_rename|dir_sync|skv_out_sync)\([^;]*\);}
+  set step {[^\n;]*(?:skv_store_word|skv_poke|skv_say|skv_raise|skv_lift|skv_append_publish|skv_append_sync|skv_seg_name|skv_log_publish|skv_store_sync_names|skv_head_edit|file_sync|dir_rename|dir_sync|skv_out_sync)\([^;]*\);}
   set pattern "(?n)^( +)($step)\\n\\1($step)$"
   set at 0
   while {[regexp -indices -start $at -- $pattern $text all indent one two]} {
@@ -371,9 +368,7 @@ proc flavour_of {mutant} {
 # The commands that made build/<flavour>, from its own record of them.
 proc flags_of {flavour} {
   global root
-  set flags [string trim [read_file $root/build/$flavour/obj/flags]]
-  regexp {^(.*)$} $flags
-  return $flags
+  string trim [read_file $root/build/$flavour/obj/flags]
 }
 
 # Compile the mutant and link what the tests of `names` need; 0 if the
