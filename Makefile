@@ -57,6 +57,7 @@ JSON := $(sort $(wildcard ext/json/*.c))
 HTTPD := $(sort $(wildcard ext/httpd/*.c)) $(JSON)
 TOOL := $(sort $(wildcard ext/tool/*.c)) $(JSON)
 C_TESTS := $(sort $(wildcard test/c/*_test.c))
+WRAPPING := $(shell grep -l '^ \* Wraps: ' $(C_TESTS))
 # The rest of test/c: linked into the test build's extension.
 C_HELPERS := $(filter-out $(C_TESTS),$(sort $(wildcard test/c/*.c)))
 # Fuzz targets, and what is linked into each of them (test/fuzz/fuzz.h).
@@ -199,6 +200,11 @@ $(1)/c/jobs_test: $(1)/libfuzzed.a
 # The differential test loads the extension that lies beside it.
 $(1)/c/diff_test: private LIBS := -lsqlite3
 $(1)/c/diff_test: | $(1)/stratakv.so
+
+# Tests that stand between the engine and system calls say so: `Wraps:`.
+$(foreach t,$(WRAPPING),$(1)/c/$(notdir $(basename $(t)))): private LIBS = \
+  $$(shell sed -n 's/^ \* Wraps: //p' test/c/$$(@F).c | tr ' ' '\n' | \
+  sed 's/^/-Wl,--wrap=/')
 
 $(call fuzz_programs,$(1),$(2),test/fuzz/fuzz_replay.c)
 $(1)/fuzz_seeds: $(1)/obj/test/fuzz/fuzz_seeds.o $(1)/libstratakv.a

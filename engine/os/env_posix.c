@@ -133,7 +133,10 @@ static void posix_read_text(const char *path, char *text, size_t size) {
   text[0] = '\0';
   int fd = skv_posix_openat(AT_FDCWD, path, O_RDONLY, 0);
   if (fd < 0) return;
-  ssize_t n = read(fd, text, size - 1);
+  ssize_t n;
+  do {
+    n = read(fd, text, size - 1);
+  } while (n < 0 && errno == EINTR);
   text[n > 0 ? n : 0] = '\0';
   close(fd);
 }

@@ -286,7 +286,11 @@ int skv_posix_dir_info(skv_dir *base, skv_err *err, skv_dir_info *out) {
   struct stat st;
   struct statfs fs;
   memset(out, 0, sizeof *out);
-  if (fstat(dir->fd, &st) != 0 || fstatfs(dir->fd, &fs) != 0) {
+  int failed;
+  do {
+    failed = fstat(dir->fd, &st) != 0 || fstatfs(dir->fd, &fs) != 0;
+  } while (failed && errno == EINTR);
+  if (failed) {
     return skv_posix_error(err, "examine", dir->path, errno);
   }
   out->device = (uint64_t)st.st_dev;
@@ -312,7 +316,11 @@ int skv_posix_dir_free(skv_dir *base, skv_err *err, uint64_t *bytes) {
   skv_posix_dir *dir = posix_dir(base);
   struct statvfs fs;
   *bytes = 0;
-  if (fstatvfs(dir->fd, &fs) != 0) {
+  int failed;
+  do {
+    failed = fstatvfs(dir->fd, &fs);
+  } while (failed && errno == EINTR);
+  if (failed) {
     return skv_posix_error(err, "examine", dir->path, errno);
   }
   *bytes = (uint64_t)fs.f_bavail * fs.f_frsize;

@@ -174,7 +174,8 @@ int skv_posix_file_write(skv_file *base, uint64_t offset, const void *data,
   while (size > 0) {
     ssize_t n = pwrite(file->fd, p, size, (off_t)offset);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return posix_full(file, size, err);
+    if (n == 0) errno = ENOSPC; /* nothing was said: it would go on for ever */
+    if (n <= 0) return posix_full(file, size, err);
     p += n;
     offset += (uint64_t)n;
     size -= (size_t)n;

@@ -346,7 +346,7 @@ proc stages {mutant} {
       wal {wal_test decode_test recover_test} mem {mem_test}
       seg {seg_test decode_test cache_test}
       store {store_test} tree {picker_test merge_test compact_test tree_test}
-      os {env_test} db {recover_test db_test} util {util_test}
+      os {env_test eintr_test} db {recover_test db_test} util {util_test}
     } [lindex [split [dict get $mutant file] /] 1]]
     set stages [list $near {recover_test process_test damage_test fuzz*_test} \
       {images_test} {fault*_test oom*_test} {kill_test history_test sched_test} \
@@ -399,6 +399,10 @@ proc link_c {mutant dir name} {
   global root
   set flavour [flavour_of $mutant]
   set libs {-l:liblz4.a -l:libzstd.a -lsqlite3 -ljansson}
+  foreach {- calls} [regexp -all -inline -line {^ \* Wraps: (.*)$} \
+      [read_file $root/test/c/$name.c]] {
+    foreach call $calls { lappend libs -Wl,--wrap=$call }
+  }
   exec {*}[flags_of $flavour] -w -o $dir/c/$name \
     $root/build/$flavour/obj/test/c/$name.o $dir/mutant.o \
     $root/build/$flavour/libstratakv.a {*}$libs -lm 2>@1

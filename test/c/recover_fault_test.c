@@ -1,22 +1,16 @@
 /*
- * Failing calls: one script of everything that a store does is run again and
- * again, and each time another call fails, once or from then on.
+ * Recovery that is interrupted by an error, and recovery after a failed sync.
+ * (fault_sites_test fails every call of everything else, one at a time.)
  *
- *   1  disk full at each write and allocation of files
- *   2  out of memory at each allocation; nothing leaks
- *   3  any other call fails with an I/O error
- *   4  recovery interrupted by an error at each call, from images of a large
- *      commit's every moment
- *   5  a failed sync: outcome unknown, then read-only for every process until
- *      all have closed; and recovery after it, interrupted as well
+ *   1  an error at each call of a recovery, from images of a large commit's
+ *      every moment: the next try comes to the same
+ *   2  a failed sync: outcome unknown, then read-only for every process until
+ *      all have closed; and recovery after it, which puts everything into new
+ *      files, interrupted as well
  *
- * In 1 to 3 what succeeded is there afterwards and what failed is not, the
- * handle works again, and so does the store that a death leaves.
- *
- * Covers: INV-1, INV-2, INV-3, INV-10, P12, L4
+ * Covers: INV-1, INV-2, P12, L4
  */
 #include "engine/os/env_fault.h"
-#include "engine/util/alloc.h"
 #include "test/c/env_record.h"
 
 #define KEYS 100
@@ -28,258 +22,66 @@ static stratakv_table_info table;
 static stratakv_options options;
 static uint32_t rows[KEYS]; /* the model */
 static uint32_t next_value;
-static int allowed; /* the code of the failure */
-static bool lags;   /* a large commit may wait for its segments to be named:
-                     the next one who writes does it */
 
 /* ---- The script -------------------------------------------------------- */
 
-/* Whether it succeeded; a failure must be the one that was asked for. BUSY: a
- * stall, while nothing can be flushed. */
-static bool did(int rc, const char *what) {
-  bool fits = rc == STRATAKV_OK || rc == allowed || rc == STRATAKV_BUSY;
-  if (!CHECK(fits)) printf("%s: %d %s\n", what, rc, fixture_err.message);
-  return rc == STRATAKV_OK;
-}
-
 static void script_open(void) {
   memset(&table, 0, sizeof table);
-  if (store == NULL)
-    did(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store), "open");
+  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
   if (store != NULL)
-    did(stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err, &table),
-        "table");
+    OK(stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err, &table));
 }
 
 static void script_close(void) {
-  if (store != NULL) did(stratakv_close(store, &fixture_err), "close");
+  OK(stratakv_close(store, &fixture_err));
   store = NULL;
 }
 
 static void script_put(uint32_t i, uint32_t v) {
-  if (!did(fixture_put(store, table.id, i, v, NULL), "put")) return;
-  rows[i] = v;
-  lags = false;
+  if (OK(fixture_put(store, table.id, i, v, NULL))) rows[i] = v;
 }
 
-static void script_txn(uint32_t changes, bool prepare, bool commit) {
-  uint32_t after[KEYS];
-  stratakv_txn *txn;
-  memcpy(after, rows, sizeof after);
-  if (!did(stratakv_begin(store, &fixture_err, &txn), "begin")) return;
-  bool ok = true;
-  for (uint32_t n = 0; ok && n < changes; n++) {
-    uint32_t i = n * 37 % KEYS, v = n % 7 == 6 ? 0 : ++next_value;
-    ok = did(fixture_txn_put(txn, table.id, i, v), "txn put");
-    after[i] = v;
+static void script_txn(uint32_t changes, bool prepare) {
+  stratakv_txn *txn = NULL;
+  OK(stratakv_begin(store, &fixture_err, &txn));
+  for (uint32_t n = 0; n < changes; n++) {
+    uint32_t i = n * 37 % KEYS;
+    rows[i] = n % 7 == 6 ? 0 : ++next_value;
+    OK(fixture_txn_put(txn, table.id, i, rows[i]));
   }
-  if (ok && prepare) ok = did(stratakv_prepare(txn, &fixture_err), "prepare");
-  if (ok && commit) {
-    ok = did(stratakv_commit(txn, &fixture_err, NULL), "commit");
-    CHECK(ok || !prepare); /* it cannot fail */
-    if (ok) memcpy(rows, after, sizeof after);
-    if (ok) lags = changes == LARGE && allowed != STRATAKV_OK;
-    if (ok) return;
-  }
-  stratakv_rollback(txn);
+  if (prepare) OK(stratakv_prepare(txn, &fixture_err));
+  OK(stratakv_commit(txn, &fixture_err, NULL));
 }
 
-static void script_get(uint32_t i) {
-  stratakv_value value = {0};
-  char key[32];
-  size_t key_len = fixture_key(i, key);
-  int rc =
-      stratakv_get(store, NULL, table.id, key, key_len, &fixture_err, &value);
-  if (rc == STRATAKV_NOTFOUND)
-    CHECK(rows[i] == 0 || lags);
-  else if (did(rc, "get"))
-    CHECK(fixture_number(value.data, value.size) == rows[i] || lags);
-  stratakv_value_clear(&value);
-}
-
-static void script_scan(bool must) {
+static void script_scan(void) {
   uint32_t seen[KEYS];
-  int rc = fixture_scan(store, table.id, seen, KEYS);
-  if (must ? OK(rc) : did(rc, "scan"))
-    CHECK(memcmp(seen, rows, sizeof seen) == 0 || lags);
-}
-
-static void script(void) {
-  script_open();
-  if (store == NULL || table.id == 0) return;
-  for (uint32_t i = 0; i < 40; i++) script_put(i * 7 % KEYS, ++next_value);
-  script_txn(12, false, true);
-  script_get(7);
-  script_txn(9, true, true);
-  script_txn(8, true, false);
-  for (uint32_t i = 0; i < 200; i++) script_put(i * 11 % KEYS, ++next_value);
-  script_txn(LARGE, false, true);
-  for (uint32_t i = 0; i < 5; i++) script_put(i * 13 % KEYS, 0);
-  did(stratakv_flush(store, &fixture_err), "flush");
-  for (uint32_t i = 0; i < 20; i++) script_put(i * 17 % KEYS, ++next_value);
-  script_txn(LARGE, true, true);
-  script_txn(LARGE, true, false);
-  script_get(34);
-  did(stratakv_compact(store, NULL, NULL, &fixture_err), "compact");
-  script_put(3, ++next_value);
-  script_scan(false);
-  script_close();
-  script_open();
-  if (store == NULL || table.id == 0) return;
-  script_scan(false);
-  script_put(4, ++next_value);
+  if (OK(fixture_scan(store, table.id, seen, KEYS)))
+    CHECK(memcmp(seen, rows, sizeof seen) == 0);
 }
 
 /* ---- Around it --------------------------------------------------------- */
 
 static void begin(void) {
   options = fixture_options();
-  options.busy_timeout_ms = 20;
   memset(rows, 0, sizeof rows);
   next_value = 0;
-  lags = false;
   mem = fixture_world(&(fixture_image){0});
   env = skv_env_fault_new(mem);
   store = NULL;
 }
 
-/* The store that a death at this moment leaves. */
-static void end_dead(void) {
-  fixture_image image = fixture_take(mem);
-  stratakv_store *other = NULL;
-  stratakv_table_info info;
-  uint32_t seen[KEYS];
-  skv_env *world = fixture_world(&image);
-  if (OK(skv_open_in(world, FIXTURE_PATH, &options, &fixture_err, &other)) &&
-      OK(stratakv_table(other, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err,
-                        &info)) &&
-      OK(fixture_scan(other, info.id, seen, KEYS)))
-    CHECK(memcmp(seen, rows, sizeof seen) == 0);
-  OK(stratakv_close(other, &fixture_err));
-  skv_env_mem_free(world);
-  fixture_clear(&image);
-}
-
-/* No more faults: everything works again. */
 static void end(void) {
-  allowed = STRATAKV_OK;
-  options.busy_timeout_ms = 5000;
-  if (store != NULL) stratakv_set_busy_timeout(store, 5000);
+  script_put(5, ++next_value);
+  script_scan();
+  script_close();
   script_open();
-  if (CHECK(store != NULL && table.id != 0)) {
-    script_put(5, ++next_value);
-    script_scan(true);
-    end_dead();
-    OK(stratakv_flush(store, &fixture_err));
-    OK(stratakv_compact(store, NULL, NULL, &fixture_err));
-    script_scan(true);
-    script_close();
-    script_open();
-    script_scan(true);
-    script_close();
-  }
+  script_scan();
+  script_close();
   skv_env_fault_free(env);
   skv_env_mem_free(mem);
 }
 
-static bool run_fault(const skv_fault *fault, const char *what) {
-  char where[80];
-  snprintf(where, sizeof where, "%s %s, call %u%s", what, fault->operation,
-           (unsigned)fault->nth, fault->is_forever ? " and after" : "");
-  check_where = where;
-  begin();
-  allowed = fault->code;
-  skv_env_fault_set(env, fault);
-  script();
-  bool fired = skv_env_fault_fired(env) > 0;
-  skv_env_fault_set(env, NULL);
-  end();
-  check_where = "";
-  return fired;
-}
-
-static unsigned run_all(skv_fault fault, const char *what, unsigned stride) {
-  unsigned runs = 0;
-  for (fault.nth = 1; run_fault(&fault, what); fault.nth += stride) runs++;
-  return runs;
-}
-
-/* ---- 1, 3 -------------------------------------------------------------- */
-
-static void test_full(void) {
-  skv_fault fault = {.code = STRATAKV_FULL};
-  unsigned runs = 0;
-  for (int kind = 0; kind < 3; kind++) {
-    fault.is_forever = kind == 1;
-    fault.is_partial = kind == 2;
-    fault.operation = "file_write";
-    runs += run_all(fault, "full", 3);
-    fault.operation = "file_allocate";
-    runs += run_all(fault, "full", 1);
-  }
-  CHECK(runs > 300);
-  printf("full: %u runs\n", runs);
-}
-
-static void test_error(void) {
-  static const char *const operations[] = {
-      "file_write", "file_read",     "file_open",  "file_size",
-      "file_map",   "file_truncate", "dir_rename", "dir_unlink",
-      "dir_list",   "dir_open",      "dir_info"};
-  unsigned runs = 0;
-  for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
-    skv_fault fault = {.operation = operations[i], .code = STRATAKV_IOERR};
-    runs += run_all(fault, "error", i == 0 ? 7 : 2);
-  }
-  CHECK(runs > 200);
-  printf("error: %u runs\n", runs);
-}
-
-/* ---- 2 ----------------------------------------------------------------- */
-
-static uint64_t memory_calls, memory_nth;
-static bool memory_forever, memory_fired;
-
-static int memory_hook(void *arg, size_t size) {
-  SKV_UNUSED(arg);
-  SKV_UNUSED(size);
-  memory_calls++;
-  bool fail =
-      memory_forever ? memory_calls >= memory_nth : memory_calls == memory_nth;
-  memory_fired |= fail;
-  return fail;
-}
-
-static bool run_memory(uint64_t nth, bool forever) {
-  char where[64];
-  snprintf(where, sizeof where, "memory, allocation %u%s", (unsigned)nth,
-           forever ? " and after" : "");
-  check_where = where;
-  size_t alive = skv_alloc_count();
-  begin();
-  allowed = STRATAKV_NOMEM;
-  memory_calls = 0;
-  memory_nth = nth;
-  memory_forever = forever;
-  memory_fired = false;
-  skv_alloc_set_hook(memory_hook, NULL);
-  script();
-  skv_alloc_set_hook(NULL, NULL);
-  end();
-  CHECK(skv_alloc_count() == alive);
-  check_where = "";
-  return memory_fired;
-}
-
-static void test_memory(unsigned stride) {
-  unsigned runs = 0;
-  for (uint64_t n = 1; run_memory(n, false); n += 1 + n / stride) runs++;
-  for (uint64_t n = 1; run_memory(n, true); n += 1 + n / (stride / 4)) runs++;
-  CHECK(runs > 100);
-  printf("memory: %u runs, %u allocations\n", runs, (unsigned)memory_calls);
-}
-
-/* ---- 4 ----------------------------------------------------------------- */
+/* ---- 1 ----------------------------------------------------------------- */
 
 #define MOMENTS 200
 static fixture_image moments[MOMENTS];
@@ -335,13 +137,12 @@ static bool moment_interrupt(const fixture_image *image, uint64_t nth,
 
 static void moments_take(void) {
   begin();
-  allowed = STRATAKV_OK;
   recording *r = record_begin(mem, NULL);
   script_open();
   for (uint32_t i = 0; i < 60; i++) script_put(i, ++next_value);
-  script_txn(9, true, true);
+  script_txn(9, true);
   r->event = moment_event;
-  script_txn(LARGE, false, true);
+  script_txn(LARGE, false);
   for (uint32_t i = 0; i < 3; i++) script_put(i, ++next_value);
   OK(stratakv_flush(store, &fixture_err));
   r->event = NULL;
@@ -374,7 +175,7 @@ static void test_interrupt(unsigned stride) {
   printf("interrupt: %u runs, %u moments\n", runs, moment_count);
 }
 
-/* ---- 5 ----------------------------------------------------------------- */
+/* ---- 2 ----------------------------------------------------------------- */
 
 /* Two processes; a sync of a file of that kind fails in the first. */
 static void fence_run(const char *operation, const char *file, bool lying) {
@@ -384,7 +185,6 @@ static void fence_run(const char *operation, const char *file, bool lying) {
   stratakv_store *other = NULL;
   stratakv_table_info info;
   begin();
-  allowed = STRATAKV_OK;
   script_open();
   for (uint32_t i = 0; i < 30; i++) script_put(i, ++next_value);
   skv_env *second = skv_env_mem_process(mem);
@@ -402,7 +202,7 @@ static void fence_run(const char *operation, const char *file, bool lying) {
   FAILS(STRATAKV_READONLY, fixture_put(store, table.id, 1, 9, NULL));
   FAILS(STRATAKV_READONLY, fixture_put(other, table.id, 2, 9, NULL));
   FAILS(STRATAKV_READONLY, stratakv_flush(other, &fixture_err));
-  script_scan(true); /* reads go on, and show nothing that is not durable */
+  script_scan(); /* reads go on, and show nothing that is not durable */
   OK(fixture_scan(other, table.id, seen, KEYS));
   CHECK(memcmp(seen, rows, sizeof seen) == 0);
   stratakv_close(store, NULL);
@@ -513,17 +313,10 @@ static void test_fence(void) {
   check_where = "";
 }
 
-int main(int argc, char **argv) {
-  const char *which = argc > 1 ? argv[1] : "full,error,memory,interrupt,fence";
-  if (strstr(which, "full")) test_full();
-  if (strstr(which, "error")) test_error();
-  if (strstr(which, "memory")) test_memory(60);
-  if (strstr(which, "interrupt")) test_interrupt(5);
-  if (strstr(which, "fence")) {
-    test_fence();
-    if (moment_count == 0) moments_take();
-    test_fence_recovery();
-  }
+int main(void) {
+  test_interrupt(5);
+  test_fence();
+  test_fence_recovery();
   for (unsigned i = 0; i < moment_count; i++) fixture_clear(&moments[i]);
   return check_end();
 }
