@@ -152,6 +152,27 @@ static int attach_private(skv_db *db, skv_err *err) {
   return skv_db_recover(db, err);
 }
 
+/* Beside processes that this one cannot join, for LOCK is not its to write (a
+ * read-only mount, another user's file): PRIVATE keeps logs from being recycled
+ * under the replay; HEAD, while it is made, the manifest as it is, and what it
+ * names from being removed. Where neither can be locked nobody else can. */
+static int attach_beside(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
+                         skv_err *err) {
+  int rc = attach_lock(db, SKV_LOCK_PRIVATE, SKV_SHARED, deadline, err);
+  if (rc == STRATAKV_OK)
+    rc = attach_lock(db, SKV_LOCK_HEAD, SKV_SHARED, deadline, err);
+  if (rc == STRATAKV_BUSY)
+    return SKV_ERROR(err, rc,
+                     "waited %u ms for another process that is changing the "
+                     "manifest",
+                     timeout_ms);
+  db->is_beside = true;
+  SKV_POINT("attach.beside");
+  rc = attach_private(db, err);
+  (void)skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_UNLOCK, NULL);
+  return rc;
+}
+
 static int attach_share(skv_db *db, bool create, bool alone, uint64_t deadline,
                         skv_err *err) {
   void *page = NULL;
@@ -188,7 +209,7 @@ static int attach_locked(skv_db *db, bool create, uint64_t deadline,
 int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
   uint64_t deadline = db->env->now(db->env) + (uint64_t)timeout_ms * 1000000u;
   int rc = skv_store_lock_open(db->store, !db->options.read_only, err);
-  /* No LOCK, or not writable: nobody can be using it through this medium. */
+  /* No LOCK, or not even readable: nobody is using it, or nobody can tell. */
   if (rc != STRATAKV_OK)
     return db->options.read_only ? attach_private(db, err) : rc;
   rc = attach_lock(db, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, deadline, err);
@@ -196,11 +217,8 @@ int skv_db_attach(skv_db *db, bool create, uint32_t timeout_ms, skv_err *err) {
     return SKV_ERROR(err, STRATAKV_BUSY,
                      "waited %u ms for another process to recover the store",
                      timeout_ms);
-  if (rc != STRATAKV_OK && db->options.read_only) {
-    /* LOCK is not ours to write: no slot, so no way to join. */
-    (void)skv_store_lock(db->store, SKV_LOCK_PRIVATE, SKV_SHARED, NULL);
-    return attach_private(db, err);
-  }
+  if (rc != STRATAKV_OK && db->options.read_only)
+    return attach_beside(db, deadline, timeout_ms, err);
   if (rc != STRATAKV_OK) return rc;
   SKV_POINT("attach.locked");
   rc = attach_locked(db, create, deadline, err);

@@ -46,6 +46,7 @@ static bool check_version_names(const skv_version *version, int kind,
 
 bool skv_check_named(skv_check *check, int kind, uint64_t number) {
   skv_view now;
+  if (check->db->is_beside) return false; /* nobody tells what is replaced */
   if (skv_view_take(check->db, NULL, &now) != STRATAKV_OK) return true;
   bool named = check_version_names(skv_state_head(now.state), kind, number);
   skv_view_release(&now);
@@ -82,9 +83,11 @@ static int check_name(void *arg, const char *text) {
 }
 
 /* Under HEAD, where a numbered file that the head does not name is nobody's.
- * If that is not to be had, another process is at work: not now. */
+ * If that is not to be had, another process is at work: not now. Beside others
+ * the head is not followed. */
 static int check_list(check_names *names, skv_err *err) {
   skv_db *db = names->check->db;
+  if (db->is_beside) return STRATAKV_OK;
   skv_dir *dir = skv_store_dir(db->store);
   int rc = skv_head_lock(db, NULL);
   if (rc != STRATAKV_OK) return STRATAKV_OK;

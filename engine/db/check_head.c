@@ -97,7 +97,8 @@ static int head_edits(head_walk *walk, const uint8_t store_id[16],
   /* Behind the published edits one may be in the making. */
   if (rc == STRATAKV_OK && gap != 0 && gap < walk->must)
     rc = head_gap(walk, gap, err);
-  else if (rc == STRATAKV_OK && gap != 0 && walk->check->db->is_private)
+  else if (rc == STRATAKV_OK && gap != 0 && walk->check->db->is_private &&
+           !walk->check->db->is_beside)
     rc = skv_check_note(walk->check, walk->name, gap, err,
                         "an edit that was not finished");
   if (rc == STRATAKV_OK && walk->version && walk->must != 0 && !walk->compared)
@@ -163,7 +164,10 @@ int skv_check_head(skv_check *check, skv_err *err) {
       return skv_check_damage(check, "CURRENT", 32, err,
                               "names an older manifest than is in use");
     rc = skv_head_read(check->db->store, walk.file, 0, &why, &walk.bytes);
-    bool again = attempt < HEAD_ATTEMPTS && !check->db->is_private && !stop;
+    const skv_db *db = check->db;
+    bool again =
+        attempt < HEAD_ATTEMPTS && !stop &&
+        (!db->is_private || (db->is_beside && rc == STRATAKV_NOTFOUND));
     if (again && (rc == STRATAKV_NOTFOUND || walk.file > pos_file)) {
       skv_buf_clear(&walk.bytes);
       rc = head_retake(check, err);

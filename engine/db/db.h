@@ -104,7 +104,8 @@ struct skv_db {
   uint8_t store_id[16];
   uint32_t block_size;    /* of new segments */
   uint64_t segment_bytes; /* aimed at in new segments */
-  bool is_private;        /* read-only replay of an unattached store (P7) */
+  bool is_private;        /* read-only replay of an unattached store (P7), */
+  bool is_beside;         /* or of one that others may be writing */
   bool env_owned;         /* a :memory: store: the environment goes with it */
 
   /* registry.c */

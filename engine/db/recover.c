@@ -23,10 +23,11 @@ typedef struct recover_page {
   bool known;  /* not fenced, and the page was whole: */
   uint64_t durable;
   skv_head_pos head;
+  uint64_t visible; /* beside others: they may still undo what is above */
 } recover_page;
 
 static recover_page recover_read_page(skv_db *db) {
-  recover_page page = {0};
+  recover_page page = {.visible = UINT64_MAX};
   const skv_shared *shared = db->shared;
   uint8_t boot[16];
   db->env->boot_id(db->env, boot);
@@ -37,6 +38,8 @@ static recover_page recover_read_page(skv_db *db) {
   page.durable = skv_peek(&shared->durable);
   page.head = skv_peek(&shared->head);
   uint64_t magic = skv_peek(&shared->magic);
+  if (db->is_beside && magic == SKV_SHARED_MAGIC)
+    page.visible = skv_peek(&shared->visible);
   page.known = !page.fenced &&
                (magic == SKV_SHARED_MAGIC || magic == SKV_SHARED_RECOVERING) &&
                page.durable <= skv_peek(&shared->tail);
@@ -193,11 +196,11 @@ typedef struct recover_end {
   uint64_t tail;         /* LSN of the end */
 } recover_end;
 
-/* Read the newest log to its end (L1). `least`: it cannot end below (a clean
- * close, or what the page says was synced); 0 if not known. A clean close says
- * where it ends; what stands behind was never committed. */
-static int recover_find_end(skv_memlog *log, uint64_t least, bool clean,
-                            skv_err *err, recover_end *out) {
+/* Read the newest log to its end (L1), or to `most`. `least`: it cannot end
+ * below (a clean close, or what the page says was synced); 0 if not known. A
+ * clean close says where it ends; what stands behind was never committed. */
+static int recover_find_end(skv_memlog *log, uint64_t least, uint64_t most,
+                            bool clean, skv_err *err, recover_end *out) {
   const uint8_t *bytes = skv_log_bytes(log->log);
   uint64_t size = skv_log_size(log->log);
   if (clean) size = skv_memlog_limit(log, least);
@@ -211,6 +214,7 @@ static int recover_find_end(skv_memlog *log, uint64_t least, bool clean,
                                .epoch = 0};
   skv_wal_record record;
   while (out->last.type != SKV_RECORD_SEAL &&
+         skv_wal_lsn(log->start, out->place.offset) < most &&
          skv_wal_read(bytes, size, true, &out->place, &record)) {
     out->last = record;
     if (record.type == SKV_RECORD_INGEST)
@@ -224,7 +228,7 @@ static int recover_find_end(skv_memlog *log, uint64_t least, bool clean,
                              clean ? "synced record is damaged"
                                    : "no record that SHARED says was synced");
   uint64_t at;
-  if (out->last.type != SKV_RECORD_SEAL && !clean &&
+  if (out->last.type != SKV_RECORD_SEAL && !clean && out->tail < most &&
       skv_wal_proof_of_damage(bytes, size, log->start, &out->place, &at))
     return skv_error_corrupt(err, name, out->place.offset,
                              "record before a synced one is damaged");
@@ -531,9 +535,10 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   uint64_t least = clean;
   if (page.known && clean == 0 &&
       page.durable <= skv_wal_lsn(log->start, skv_log_size(log->log)))
-    least = page.durable;
+    least = page.durable < page.visible ? page.durable : page.visible;
   recover_end end;
-  rc = recover_find_end(log, least, clean != 0, err, &end);
+  rc = recover_find_end(log, least, clean != 0 ? UINT64_MAX : page.visible,
+                        clean != 0, err, &end);
   if (rc != STRATAKV_OK) return rc;
   SKV_POINT("recover.end_found");
   if (db->is_private ||

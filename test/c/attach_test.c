@@ -8,7 +8,7 @@
  *   3  taking over from a dead owner, with every step of it failing
  *   4  the head of a dead writer, with every step of adopting it failing
  *   5  words of the page that cannot be; pins
- *   6  a read-only handle that is alone
+ *   6  a read-only handle that is alone, or cannot lock to join
  *
  * Covers: INV-2, INV-7, INV-9, P1, P3, P7, P8, P11, P12
  */
@@ -456,6 +456,91 @@ static void test_private(void) {
   end();
 }
 
+/* Open read-only where ATTACH cannot be locked: as on a read-only mount. */
+static int open_beside(void) {
+  skv_fault fault = {.operation = "file_lock", .file = "LOCK", .nth = 1};
+  skv_env_fault_set(fault_env, &fault);
+  options.read_only = 1;
+  options.busy_timeout_ms = 20;
+  int rc = open_as(fault_env, &second);
+  options = fixture_options();
+  return rc;
+}
+
+static void close_beside(void) {
+  OK(stratakv_close(second, &fixture_err));
+  second = NULL;
+}
+
+/* What others may still undo, or have begun, is not seen. */
+static void test_beside(void) {
+  stratakv_txn *txn = NULL;
+  begin();
+  put(first, 1, 1);
+  if (!OK(stratakv_begin(first, &fixture_err, &txn))) return;
+  OK(stratakv_txn_put(txn, table, "never", 5, "x", 1, 0, &fixture_err));
+  OK(stratakv_txn_put(txn, table, "never2", 6, "x", 1, 0, &fixture_err));
+  OK(stratakv_prepare(txn, &fixture_err));
+  OK(open_beside());
+  CHECK(second->db->is_private && shows(second));
+  FAILS(STRATAKV_NOTFOUND,
+        stratakv_get(second, NULL, table, "never", 5, &fixture_err, NULL));
+  stratakv_rollback(txn);
+  hold(first, SKV_LOCK_HEAD, SKV_EXCLUSIVE); /* it was given back */
+  hold(first, SKV_LOCK_HEAD, SKV_UNLOCK);
+  CHECK(shows(second));
+  close_beside();
+
+  OK(open_beside());
+  CHECK(shows(second));
+  close_beside();
+  put(first, 2, 2);
+  OK(open_beside());
+  CHECK(shows(second));
+  hold(first, SKV_LOCK_PRIVATE, SKV_SHARED);
+  FAILS(STRATAKV_BUSY, skv_store_lock(first->db->store, SKV_LOCK_PRIVATE,
+                                      SKV_EXCLUSIVE, &fixture_err));
+  hold(first, SKV_LOCK_PRIVATE, SKV_UNLOCK);
+  close_beside();
+
+  /* Records behind what is visible are whole, and vouch for each other. */
+  uint32_t before[KEYS];
+  memcpy(before, rows, sizeof rows);
+  uint64_t visible = skv_load(&first->db->shared->visible);
+  for (uint32_t i = 0; i < 9; i++) put(first, 3 + i, 3);
+  uint64_t published = skv_load(&first->db->shared->visible);
+  skv_store_word(&first->db->shared->visible, visible);
+  if (OK(open_beside())) {
+    uint32_t seen[KEYS];
+    OK(fixture_scan(second, table, seen, KEYS));
+    CHECK(memcmp(seen, before, sizeof seen) == 0);
+    close_beside();
+  }
+  skv_store_word(&first->db->shared->visible, published);
+
+  /* Files that the others replace meanwhile are not missed. */
+  OK(stratakv_flush(first, &fixture_err));
+  OK(open_beside());
+  put(first, 1, 7);
+  OK(stratakv_compact(first, NULL, NULL, &fixture_err));
+  OK(skv_gc(first->db, &fixture_err));
+  rows[1] = 1;
+  CHECK(shows(second));
+  OK(stratakv_check(second, NULL, &fixture_err));
+  rows[1] = 7;
+  close_beside();
+
+  /* The manifest is being changed: a moment later, or not now. */
+  hold(first, SKV_LOCK_HEAD, SKV_EXCLUSIVE);
+  FAILS(STRATAKV_BUSY, open_beside());
+  CHECK(says("changing the manifest"));
+  hold(first, SKV_LOCK_HEAD, SKV_UNLOCK);
+  hold(first, SKV_LOCK_PRIVATE, SKV_EXCLUSIVE);
+  FAILS(STRATAKV_BUSY, open_beside());
+  hold(first, SKV_LOCK_PRIVATE, SKV_UNLOCK);
+  end();
+}
+
 int main(void) {
   test_busy_write();
   test_busy_attach();
@@ -473,5 +558,6 @@ int main(void) {
   test_epoch();
   test_pin();
   test_private();
+  test_beside();
   return check_end();
 }
