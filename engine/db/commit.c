@@ -40,7 +40,7 @@ int skv_append_room(skv_db *db, uint8_t type, skv_slice payload,
               need <= size - db->place.offset &&
               (is_empty || held <= commit_max_entries(db));
   if (fits && !skv_peek(&db->shared->disk_low)) return STRATAKV_OK;
-  int rc = skv_disk_admit_record(db, type, payload, err);
+  int rc = skv_disk_admit_record(db, type, payload, !fits, err);
   if (rc != STRATAKV_OK || fits) return rc;
   return skv_rotate(db, need + SKV_WAL_HEADER, NULL, NULL, err);
 }
@@ -324,11 +324,20 @@ static void commit_give_up(skv_db *db, skv_commit *list, size_t count,
   skv_mutex_unlock(&db->commit_mutex);
 }
 
+/* Those of the leader; the others' go with them. */
+static void commit_wait_for_disk(skv_db *db, const skv_commit *list,
+                                 size_t count, uint64_t deadline) {
+  for (size_t i = 0; i < count; i++)
+    if (list[i].batch.size > 0)
+      skv_disk_wait(db, list[i].type, list[i].batch, deadline);
+}
+
 /* Lead one group: everything queued at this moment, `list` of the caller
  * included. Leadership is taken. */
 static void commit_lead(skv_db *db, skv_commit *list, size_t count,
                         uint64_t deadline, uint32_t timeout_ms) {
   skv_err err;
+  commit_wait_for_disk(db, list, count, deadline);
   int rc = skv_stall_wait(db, deadline, timeout_ms, &err);
   if (rc == STRATAKV_OK) rc = skv_write_acquire(db, deadline, timeout_ms, &err);
   if (rc == STRATAKV_BUSY) {

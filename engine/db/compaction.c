@@ -124,6 +124,19 @@ static int compact_gc(skv_db *db, skv_err *err) {
   return rc;
 }
 
+/* A flush under way holds a state, and with it what the slice replaces; where
+ * space is short it comes to its end first, and none begins meanwhile. */
+static int compact_plan(skv_db *db, skv_state *state, skv_plan *plan,
+                        skv_err *err) {
+  bool is_alone = skv_disk_spare(db) < skv_plan_space(plan);
+  if (is_alone && !skv_flush_exclude(db))
+    return SKV_ERROR(err, STRATAKV_BUSY,
+                     "a flush needs the space that is left");
+  int rc = compact_slice(db, state->version, plan, err);
+  if (is_alone) skv_flush_admit(db);
+  return rc;
+}
+
 static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
   SKV_OPERATION("compaction");
   int rc = skv_head_follow(db, err);
@@ -133,7 +146,7 @@ static int compact_locked(skv_db *db, bool full, bool *did, skv_err *err) {
   rc = compact_pick(db, state->version, full, err, &plan);
   if (rc == STRATAKV_OK && plan.count > 0) {
     SKV_POINT("compact.picked");
-    rc = compact_slice(db, state->version, &plan, err);
+    rc = compact_plan(db, state, &plan, err);
     *did = rc == STRATAKV_OK;
   }
   skv_plan_clear(&plan);

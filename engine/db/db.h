@@ -173,7 +173,9 @@ struct skv_db {
   skv_thread worker, syncer;
   skv_log *next_log; /* prepared for the next rotation, work_mutex */
   skv_name next_log_name;
-  _Atomic uint64_t flush_full; /* flushes that met a full disk */
+  _Atomic uint64_t flush_full;  /* flushes that met a full disk */
+  _Atomic uint32_t starving;    /* deletes that wait for space */
+  _Atomic uint64_t idle_rounds; /* the worker found nothing to do */
   _Atomic uint32_t syncer_idle;
   _Atomic int sync_mode;   /* strictest of NORMAL and OFF that was asked for */
   _Atomic bool sync_asked; /* the syncer was woken for SKV_SYNC_BYTES */
@@ -313,8 +315,8 @@ int skv_append(skv_db *db, uint8_t type, skv_slice payload, uint64_t entries,
                bool now_synced, skv_err *err, uint64_t *lsn);
 int skv_append_sync(skv_db *db, skv_err *err);
 void skv_append_publish(skv_db *db); /* visible = tail */
-/* Make room for a record, rotating if needed; FULL if it puts something and
- * that would touch the disk reserve. */
+/* Make room for a record, rotating if needed; FULL if that would touch the disk
+ * reserve (see skv_disk_admit_record). */
 int skv_append_room(skv_db *db, uint8_t type, skv_slice payload,
                     uint64_t entries, skv_err *err);
 /* Wait (without WRITE) while flush or compaction is behind. */
@@ -341,9 +343,14 @@ uint64_t skv_disk_spare(skv_db *db); /* free bytes that growth may take */
 /* Whether `bytes` more may be taken: FULL, and noted for all processes, if the
  * reserve would be touched. */
 int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err);
-/* The same for a record; one that only deletes is always let in. */
+/* The same for a record. One that only deletes is let in, unless it needs a log
+ * whose space flush and compaction may need. */
 int skv_disk_admit_record(skv_db *db, uint8_t type, skv_slice payload,
-                          skv_err *err);
+                          bool needs_log, skv_err *err);
+/* A record that only deletes waits (without WRITE) until there is space for
+ * another log, or nothing more is given back. */
+void skv_disk_wait(skv_db *db, uint8_t type, skv_slice payload,
+                   uint64_t deadline);
 void skv_disk_note(skv_db *db, int rc); /* what a flush came to */
 /* FULL if a flush of this process failed so since flush_full was `before`:
  * nobody need wait for it. */
@@ -352,7 +359,8 @@ int skv_disk_stuck(skv_db *db, uint64_t before, skv_err *err);
  * `least`. */
 uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least);
 uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted);
-/* Whether there is space to carry a plan out, the reserve included. */
+/* Whether there is space to carry a plan out beside flush, deletes and a merge
+ * of two runs; else such a merge it must be. */
 bool skv_disk_holds(skv_db *db, const skv_plan *plan);
 /* Where the job's slices end, so that they fit what is free. */
 void skv_disk_fit(skv_db *db, const skv_plan *plan, skv_job *job);
@@ -381,6 +389,9 @@ void skv_ingest_forget(skv_db *db); /* head_mutex held, or alone */
 
 /* ---- flush.c, compaction.c, gc.c, worker.c ----------------------------- */
 int skv_flush_oldest(skv_db *db, bool *did, skv_err *err);
+/* Keep flushes from beginning, in all processes; false if one is under way. */
+bool skv_flush_exclude(skv_db *db);
+void skv_flush_admit(skv_db *db);
 int skv_flush_all(skv_db *db, uint32_t timeout_ms, skv_err *err);
 int skv_compact_step(skv_db *db, bool full, bool *did, skv_err *err);
 int skv_gc(skv_db *db, skv_err *err);

@@ -6,14 +6,16 @@
  *   the reserve and what a flush of the unflushed logs may take; deletes,
  *   rollback, flush, compaction and gc go on below that.
  *
- * SIZE  Four segments, or a sixteenth of the file system, of which a segment
- *   is then a quarter. A merge gives a segment back when it is consumed; when
+ * SIZE  Four segments, or a sixteenth of the file system (512 KiB at least), of
+ *   which a segment is then a quarter. A merge gives a segment back when it is consumed; when
  *   space is short it takes two runs, the oldest and what is below, and ends a
  *   slice where a segment ends: then two segments are the most that is there
- *   twice. The other half is for the logs of deletes (DISK_LOG_LEAST each; the
- *   stall at SKV_STOP_RUNS bounds them), the manifest, and what the file
- *   system rounds up. A log is half of what is spare, so that a flush of it
- *   fits beside it; flushed ones are not kept while space is short.
+ *   twice. One that began with more space ends its slice when that is gone.
+ *   The other half is for the logs of deletes, DISK_LOG_LEAST each, which wait
+ *   when a log would touch the merge's half or what a flush takes; for the
+ *   manifest, and what the file system rounds up. A log is half of what is
+ *   spare, so that a flush of it fits beside it; flushed ones are not kept
+ *   while space is short.
  *
  * WHEN  Free space is asked for when a log ends, when a transaction spills and
  *   when a slice of a compaction begins, not at each commit: until its log is
@@ -31,10 +33,13 @@
 
 #define DISK_SHARE 16              /* of the file system, at most */
 #define DISK_LOG_LEAST (64u << 10) /* a log made while space is short */
+#define DISK_RESERVE_LEAST (8 * DISK_LOG_LEAST)
+#define DISK_POLL_NS 1000000u
 
 static uint64_t disk_reserve(const skv_db *db) {
   uint64_t share = skv_store_info(db->store)->fs_bytes / DISK_SHARE;
-  return share != 0 && share < SKV_DISK_RESERVE ? share : SKV_DISK_RESERVE;
+  if (share == 0 || share > SKV_DISK_RESERVE) return SKV_DISK_RESERVE;
+  return share < DISK_RESERVE_LEAST ? DISK_RESERVE_LEAST : share;
 }
 
 /* Bytes that flushing the largest unflushed log may take; the others' are
@@ -64,20 +69,36 @@ uint64_t skv_disk_spare(skv_db *db) {
   return disk_beyond(db, disk_reserve(db) + disk_unflushed(db));
 }
 
+/* What deletes leave untouched: what a flush, its new log and a merge take. */
+static uint64_t disk_work(skv_db *db) {
+  return disk_reserve(db) / 2 + disk_unflushed(db) + DISK_LOG_LEAST;
+}
+
+/* Whether there is no space for another log of deletes. */
+static bool disk_is_starved(skv_db *db) {
+  return disk_beyond(db, disk_work(db)) < DISK_LOG_LEAST;
+}
+
 uint64_t skv_disk_segment_bytes(const skv_db *db, uint64_t wanted) {
   uint64_t reserve = disk_reserve(db);
   uint64_t most = reserve / 4 > DISK_LOG_LEAST ? reserve / 4 : DISK_LOG_LEAST;
   return wanted > most ? most : wanted;
 }
 
-int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
+/* Whether bytes more would touch the reserve; noted for all processes. */
+static bool disk_is_low(skv_db *db, uint64_t bytes) {
   uint64_t spare = skv_disk_spare(db);
   bool is_low = spare < bytes || spare < DISK_LOG_LEAST;
   if (is_low != (skv_peek(&db->shared->disk_low) != 0)) {
     skv_poke(&db->shared->disk_low, is_low);
+    skv_state_bury(db);
     skv_work_ask(db); /* it may have something to give back */
   }
-  if (!is_low) return STRATAKV_OK;
+  return is_low;
+}
+
+int skv_disk_admit(skv_db *db, uint64_t bytes, skv_err *err) {
+  if (!disk_is_low(db, bytes)) return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_FULL,
                    "disk full: %" PRIu64 " KiB are free, and the last %" PRIu64
                    " KiB are kept for deletes and compaction",
@@ -111,13 +132,41 @@ static bool disk_only_deletes(uint8_t type, skv_slice batch) {
 }
 
 int skv_disk_admit_record(skv_db *db, uint8_t type, skv_slice payload,
-                          skv_err *err) {
-  if (disk_only_deletes(type, payload)) return STRATAKV_OK;
-  return skv_disk_admit(db, payload.size, err);
+                          bool needs_log, skv_err *err) {
+  if (!disk_only_deletes(type, payload))
+    return skv_disk_admit(db, payload.size, err);
+  if (!disk_is_low(db, payload.size) || !needs_log || !disk_is_starved(db))
+    return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_FULL,
+                   "disk full: %" PRIu64 " KiB are free, which flush and "
+                   "compaction may need",
+                   disk_beyond(db, 0) / 1024);
+}
+
+void skv_disk_wait(skv_db *db, uint8_t type, skv_slice payload,
+                   uint64_t deadline) {
+  if (!skv_peek(&db->shared->disk_low) || !disk_only_deletes(type, payload))
+    return;
+  uint64_t full = atomic_load(&db->flush_full);
+  uint64_t idle = atomic_load(&db->idle_rounds);
+  atomic_fetch_add(&db->starving, 1);
+  while (disk_is_starved(db) && db->env->now(db->env) < deadline) {
+    skv_work_ask(db);
+    if (!db->has_worker) {
+      skv_work_inline(db);
+      break;
+    }
+    /* The second one began after the first look above. */
+    if (atomic_load(&db->idle_rounds) - idle >= 2) break;
+    if (atomic_load(&db->flush_full) != full) break;
+    db->env->sleep(db->env, DISK_POLL_NS);
+  }
+  atomic_fetch_sub(&db->starving, 1);
 }
 
 uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least) {
-  uint64_t half = skv_disk_spare(db) / 2; /* the rest is for a flush of it */
+  uint64_t spare = skv_disk_spare(db);
+  uint64_t half = spare / 2 - spare / 32; /* the rest is for a flush of it */
   if (least < DISK_LOG_LEAST) least = DISK_LOG_LEAST;
   uint64_t size = half < least ? least : half;
   if (size > wanted) size = wanted;
@@ -125,7 +174,14 @@ uint64_t skv_disk_log_size(skv_db *db, uint64_t wanted, uint64_t least) {
 }
 
 bool skv_disk_holds(skv_db *db, const skv_plan *plan) {
-  return plan->count == 0 || disk_beyond(db, 0) >= skv_plan_space(plan);
+  if (plan->count == 0) return true;
+  return disk_beyond(db, disk_work(db)) >= skv_plan_space(plan);
+}
+
+/* Others took the space that the slice began with. */
+static bool disk_is_gone(void *arg) {
+  skv_db *db = arg;
+  return skv_disk_spare(db) == 0;
 }
 
 /* A plan that takes more than half of what is free ends its slices where an
@@ -134,6 +190,7 @@ bool skv_disk_holds(skv_db *db, const skv_plan *plan) {
 void skv_disk_fit(skv_db *db, const skv_plan *plan, skv_job *job) {
   uint64_t free_bytes = disk_beyond(db, 0), space = skv_plan_space(plan);
   job->is_tight = space > free_bytes / 2 || SKV_SLICE_BYTES > free_bytes / 2;
+  if (skv_disk_spare(db) > 0) job->is_short = disk_is_gone;
   if (space <= free_bytes) return;
   job->slice_bytes = free_bytes / 2;
   if (job->slice_bytes < DISK_LOG_LEAST) job->slice_bytes = DISK_LOG_LEAST;

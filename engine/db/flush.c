@@ -90,6 +90,20 @@ static int flush_log(skv_db *db, skv_state *state, skv_err *err) {
   return STRATAKV_OK;
 }
 
+bool skv_flush_exclude(skv_db *db) {
+  if (!skv_mutex_try(&db->flush_mutex)) return false;
+  if (skv_store_lock(db->store, SKV_LOCK_FLUSH, SKV_EXCLUSIVE, NULL) ==
+      STRATAKV_OK)
+    return true;
+  skv_mutex_unlock(&db->flush_mutex);
+  return false;
+}
+
+void skv_flush_admit(skv_db *db) {
+  (void)skv_store_lock(db->store, SKV_LOCK_FLUSH, SKV_UNLOCK, NULL);
+  skv_mutex_unlock(&db->flush_mutex);
+}
+
 /* The oldest log if it is sealed; *did false if there is none, or another
  * process is at it. */
 int skv_flush_oldest(skv_db *db, bool *did, skv_err *err) {

@@ -188,13 +188,14 @@ skv_state *skv_state_share(skv_state *state) {
 
 /* Freeing a state may unmap files that are unlinked already, and the file
  * system then frees their blocks, with discards, for long: that is for the
- * worker, not for the reader who happened to be last. */
+ * worker, not for the reader who happened to be last, unless the space is
+ * wanted. */
 void skv_state_unref(skv_state *state) {
   if (!state ||
       atomic_fetch_sub_explicit(&state->refs, 1, memory_order_acq_rel) != 1)
     return;
   skv_db *db = state->db;
-  if (!db->has_worker) {
+  if (!db->has_worker || skv_peek(&db->shared->disk_low)) {
     state_free(state);
     return;
   }

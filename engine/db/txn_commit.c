@@ -69,6 +69,10 @@ static int prepare_append(stratakv_txn *txn, skv_err *err) {
 static int prepare_lead(stratakv_txn *txn, uint64_t deadline,
                         uint32_t timeout_ms, uint64_t *seen, skv_err *err) {
   skv_db *db = txn->db;
+  if (!txn_is_large(txn))
+    skv_disk_wait(db, SKV_RECORD_PREPARE,
+                  skv_slice_of(txn->changes->data, txn->changes->size),
+                  deadline);
   int rc = skv_stall_wait(db, deadline, timeout_ms, err);
   if (rc == STRATAKV_OK) rc = skv_write_acquire(db, deadline, timeout_ms, err);
   if (rc == STRATAKV_OK) rc = skv_txn_validate(txn, true, seen, err);

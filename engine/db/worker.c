@@ -30,6 +30,17 @@ void skv_work_progress(skv_db *db) {
   skv_mutex_unlock(&db->work_mutex);
 }
 
+static void work_drop_log(skv_db *db) {
+  skv_mutex_lock(&db->work_mutex);
+  skv_log *log = db->next_log;
+  skv_name name = db->next_log_name;
+  db->next_log = NULL;
+  skv_mutex_unlock(&db->work_mutex);
+  if (!log) return;
+  skv_log_close(log);
+  skv_gc_unnamed(db, &name);
+}
+
 /* The next rotation should find its log ready. */
 static void work_prepare_log(skv_db *db, uint64_t size) {
   skv_mutex_lock(&db->work_mutex);
@@ -84,6 +95,7 @@ static bool work_round(skv_db *db, int *met) {
   bool flushed = false, compacted = false;
   *met = WORK_DONE;
   skv_state_bury(db);
+  if (skv_disk_spare(db) == 0) work_drop_log(db);
   if (skv_peek(&db->shared->fence)) return false;
   if (skv_head_follow(db, NULL) != STRATAKV_OK) return false;
   int rc = skv_flush_oldest(db, &flushed, NULL);
@@ -92,7 +104,9 @@ static bool work_round(skv_db *db, int *met) {
   if (flushed || work_hoards(db)) skv_gc(db, NULL);
   uint64_t wanted = work_wants_log(db);
   if (wanted > 0) work_prepare_log(db, wanted);
-  rc = skv_compact_step(db, false, &compacted, NULL);
+  /* Only a full merge gives all back that was deleted. */
+  bool full = atomic_load(&db->starving) > 0;
+  rc = skv_compact_step(db, full, &compacted, NULL);
   skv_state *state = skv_state_ref(db);
   bool behind = state->log_count > 1 && !flushed;
   skv_state_unref(state);
@@ -140,6 +154,7 @@ static void *work_main(void *arg) {
       skv_mutex_unlock(&db->work_mutex);
       if (stopping) break;
     }
+    if (met != WORK_BLOCKED) atomic_fetch_add(&db->idle_rounds, 1);
     pause = work_pause(met, pause);
     skv_mutex_lock(&db->work_mutex);
   }
@@ -317,9 +332,5 @@ void skv_work_stop(skv_db *db) {
   }
   db->has_worker = db->has_syncer = false;
   skv_state_bury(db);
-  if (db->next_log) {
-    skv_log_close(db->next_log);
-    db->next_log = NULL;
-    skv_gc_unnamed(db, &db->next_log_name);
-  }
+  work_drop_log(db);
 }

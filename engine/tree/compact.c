@@ -9,7 +9,7 @@
 
 #define PRODUCE_YIELD_BYTES (1u << 20) /* read between two calls of yield */
 #define PRODUCE_CLOCK_BYTES                                                    \
-  (64u << 10) /* read between two looks at the clock */
+  (64u << 10) /* read between two looks at the clock and the disk */
 
 /* ---- Products ------------------------------------------------------------ */
 
@@ -276,6 +276,7 @@ static bool produce_is_enough(const produce_writer *w, skv_slice key,
   if (limit->until.size > 0 && skv_compare(key, limit->until) > 0) return true;
   if (w->read - limit->checked < PRODUCE_CLOCK_BYTES) return false;
   limit->checked = w->read;
+  if (w->job->is_short && w->job->is_short(w->job->arg)) return true;
   return w->env->now(w->env) >= limit->time;
 }
 

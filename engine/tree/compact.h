@@ -45,6 +45,9 @@ typedef struct skv_job {
   /* Called at least every MiB that is read; not 0 cancels with INTERRUPT. May
    * do other work (a flush) before it returns. May be NULL. */
   int (*yield)(void *arg);
+  /* Asked at least every 64 KiB that are read: whether the slice ends here
+   * for want of space. May be NULL. */
+  bool (*is_short)(void *arg);
   void *arg;
 } skv_job;
 

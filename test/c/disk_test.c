@@ -122,6 +122,11 @@ static void disk_delete(uint32_t from, uint32_t step) {
 
 /* ---- 1, 5 -------------------------------------------------------------- */
 
+static uint64_t disk_reserve(uint64_t capacity) {
+  uint64_t share = capacity / 16;
+  return share < 512u << 10 ? 512u << 10 : share;
+}
+
 static void test_own(uint64_t capacity, int background) {
   int rc;
   disk_begin(capacity, background);
@@ -129,7 +134,7 @@ static void test_own(uint64_t capacity, int background) {
   FAILS(STRATAKV_FULL, rc);
   CHECK(strstr(fixture_err.message, "disk full") != NULL);
   CHECK(n > capacity / 1000); /* most of it was used: a row takes 200 bytes */
-  uint64_t reserve = capacity / 16;
+  uint64_t reserve = disk_reserve(capacity);
   disk_check(store);
   /* Work in the background may have given some back. */
   CHECK(!disk_put(store, 0) || disk_free() > reserve || background);
@@ -200,7 +205,7 @@ static void test_two(uint64_t capacity) {
   (void)disk_fill(&rc);
   FAILS(STRATAKV_FULL, rc);
   uint64_t left = disk_free();
-  CHECK(!disk_put(other, 1) || left > capacity / 16);
+  CHECK(!disk_put(other, 1) || left > disk_reserve(capacity));
   disk_check(other);
   disk_delete(0, 2);
   disk_check(other);
