@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -218,13 +219,21 @@ static int posix_write_zeros(skv_posix_file *file, uint64_t size,
   return rc;
 }
 
+static int posix_fallocate_retry(int fd, int mode, uint64_t size) {
+  int failed;
+  do {
+    failed = fallocate(fd, mode, 0, (off_t)size);
+  } while (failed && errno == EINTR);
+  return failed;
+}
+
 int skv_posix_file_allocate(skv_file *base, uint64_t size, skv_err *err) {
   skv_posix_file *file = posix_file(base);
   if (size == 0) return STRATAKV_OK;
-  int failed;
-  do {
-    failed = fallocate(file->fd, 0, 0, (off_t)size);
-  } while (failed && errno == EINTR);
+  /* Unshared too, where files can share blocks: XFS after a reflink copy. */
+  int failed = posix_fallocate_retry(file->fd, FALLOC_FL_UNSHARE_RANGE, size);
+  if (failed && (errno == EOPNOTSUPP || errno == EINVAL))
+    failed = posix_fallocate_retry(file->fd, 0, size);
   if (!failed) return STRATAKV_OK;
   if (errno == EOPNOTSUPP || errno == ENOSYS) {
     return posix_write_zeros(file, size, err);

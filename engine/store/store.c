@@ -361,14 +361,28 @@ int skv_store_lock(skv_store *store, unsigned which, int mode, skv_err *err) {
   return store->env->file_lock(store->lock, which, 1, mode, err);
 }
 
-/* Give SHARED its size. One that has it is left alone: it was allocated with
- * it, and its bytes may be in use. */
+/* Its bytes once more: a copy of a store may have holes here, or share blocks
+ * with what it was copied from, and a store through the mapping that finds no
+ * space for them is SIGBUS. */
+static int store_fill_shared(skv_store *store, skv_file *file, skv_err *err) {
+  uint8_t *bytes = skv_malloc(SKV_SHARED_SIZE);
+  size_t got = 0;
+  if (!bytes) return skv_error_nomem(err);
+  int rc = store->env->file_read(file, 0, bytes, SKV_SHARED_SIZE, err, &got);
+  if (rc == STRATAKV_OK) rc = store->env->file_write(file, 0, bytes, got, err);
+  skv_free(bytes);
+  return rc;
+}
+
+/* Give SHARED its size and its space, if nobody else uses it (`create`). */
 static int store_size_shared(skv_store *store, skv_file *file, bool create,
                              skv_err *err) {
   skv_env *env = store->env;
   uint64_t size = 0;
   int rc = env->file_size(file, err, &size);
-  if (rc != STRATAKV_OK || size == SKV_SHARED_SIZE) return rc;
+  if (rc != STRATAKV_OK) return rc;
+  if (size == SKV_SHARED_SIZE)
+    return create ? store_fill_shared(store, file, err) : rc;
   if (!create)
     return SKV_ERROR(err, STRATAKV_NOTADB,
                      "SHARED has %" PRIu64 " bytes instead of %d", size,

@@ -6,6 +6,7 @@
  *         no descriptor of LOCK, from whatever moment it is a copy
  *   root  what the superuser makes in a user's store is the user's, but a name
  *         that was there is not given away (for the superuser only)
+ *   holes a store that was copied with holes is filled before it is mapped
  *
  * Usage: host_test [directory]. Covers: INV-9
  */
@@ -229,6 +230,24 @@ static void test_root(void) {
   CHECK(owner_of("secret") == 0 && owner_of("trap/SHARED") == USER);
 }
 
+/* ---- A copy with holes --------------------------------------------------- */
+
+static void test_holes(void) {
+  char page[4096];
+  struct stat st;
+  OK(fill("holes"));
+  FILE *shared = fopen(path_of("holes/SHARED"), "r+");
+  if (!CHECK(shared != NULL)) return;
+  CHECK(fread(page, sizeof page, 1, shared) == 1);
+  CHECK(ftruncate(fileno(shared), 0) == 0 && fseek(shared, 0, SEEK_SET) == 0);
+  CHECK(fwrite(page, sizeof page, 1, shared) == 1 && fflush(shared) == 0);
+  CHECK(ftruncate(fileno(shared), SKV_SHARED_SIZE) == 0);
+  CHECK(fclose(shared) == 0);
+  OK(fill("holes"));
+  CHECK(stat(path_of("holes/SHARED"), &st) == 0 &&
+        st.st_blocks * 512 >= SKV_SHARED_SIZE);
+}
+
 int main(int argc, char **argv) {
   snprintf(base, sizeof base, "%s/host_test.XXXXXX", argc > 1 ? argv[1] : ".");
   if (mkdtemp(base) == NULL) {
@@ -239,6 +258,7 @@ int main(int argc, char **argv) {
   test_fork_lock(true);
   test_fork_lock(false);
   test_root();
+  test_holes();
   char command[sizeof base + 16];
   snprintf(command, sizeof command, "rm -rf '%s'", base);
   CHECK(system(command) == 0);
