@@ -324,7 +324,7 @@ soak: all all-build/asan all-build/tsan | deps
 
 # Each planted bug of test/mutants must be caught: hours. KIND=sync MATCH=.
 KIND ?= *
-test-mutants: all all-build/tsan | deps
+test-mutants: all all-build/asan all-build/tsan | deps
 	@CC="$(CC)" $(TCLSH) test/mutants/mutants.tcl -kind '$(KIND)' \
 	  -match '$(MATCH)' -out build/mutants.tsv $(if $(JOBS),-jobs $(JOBS))
 

@@ -852,7 +852,20 @@ static void test_race(void) {
   log_clear(&r.log);
 }
 
+/* Of a planted bug the race detector is asked for races only. */
+static bool only_races(void) {
+#if defined(__SANITIZE_THREAD__)
+  return getenv("SKV_MUTANT") != NULL;
+#else
+  return false;
+#endif
+}
+
 int main(void) {
+  if (only_races()) {
+    test_race();
+    return check_end();
+  }
   for (int shape = 0; shape < KEYS_SHAPES; shape++) {
     test_growing(shape, 100 + (uint64_t)shape, 150, 6);
     test_growing(shape, 200 + (uint64_t)shape, 60, 60);

@@ -339,15 +339,21 @@ proc find_all {} {
 # Tests in stages, the nearest and fastest first; the first that fails ends it.
 proc stages {mutant} {
   global opt
-  if {[dict get $mutant kind] in {order mutex}} {
-    set stages {{process_test mem_test cache_test} {history_test sched_test}}
+  set folder [lindex [split [dict get $mutant file] /] 1]
+  if {[dict get $mutant kind] eq "order"} {
+    set stages {race_test process_test sched_test history_test}
+  } elseif {[dict get $mutant kind] eq "mutex"} {
+    set near [expr {$folder in {mem seg os} ? [dict get {
+      mem mem_test seg cache_test os env_test} $folder] : "process_test"}]
+    set stages [list $near {race_test process_test} history_test \
+      {cache_test mem_test sched_test diff_test}]
   } else {
     set near [dict get {
       wal {wal_test decode_test recover_test} mem {mem_test}
       seg {seg_test decode_test cache_test}
       store {store_test} tree {picker_test merge_test compact_test tree_test}
-      os {env_test eintr_test} db {recover_test db_test} util {util_test}
-    } [lindex [split [dict get $mutant file] /] 1]]
+      os {env_test} db {recover_test db_test} util {util_test}
+    } $folder]
     set stages [list $near {recover_test process_test damage_test fuzz*_test} \
       {images_test} {fault*_test oom*_test} {kill_test history_test sched_test} \
       {*_test}]
@@ -399,10 +405,6 @@ proc link_c {mutant dir name} {
   global root
   set flavour [flavour_of $mutant]
   set libs {-l:liblz4.a -l:libzstd.a -lsqlite3 -ljansson}
-  foreach {- calls} [regexp -all -inline -line {^ \* Wraps: (.*)$} \
-      [read_file $root/test/c/$name.c]] {
-    foreach call $calls { lappend libs -Wl,--wrap=$call }
-  }
   exec {*}[flags_of $flavour] -w -o $dir/c/$name \
     $root/build/$flavour/obj/test/c/$name.o $dir/mutant.o \
     $root/build/$flavour/libstratakv.a {*}$libs -lm 2>@1

@@ -1,0 +1,490 @@
+/*
+ * What a thread finds by a word that another stored, or frees because it was
+ * the last who held it, must have been written, or read, before. Each case has
+ * two threads that take turns without ordering anything, so that nothing but
+ * the engine's own acquire and release stands between them, and the race
+ * detector tells when one is missing. In other builds it only runs.
+ *
+ * Covers: INV-4, INV-9
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "engine/db/txn.h"
+#include "engine/mem/mem_internal.h"
+#include "engine/tree/version_impl.h"
+#include "engine/util/hash.h"
+#include "engine/wal/wal.h"
+#include "test/c/db_fixture.h"
+
+/* ---- Taking turns ------------------------------------------------------ */
+
+static _Atomic int turn;
+
+static void await(int n) {
+  while (atomic_load_explicit(&turn, memory_order_relaxed) != n) sched_yield();
+}
+
+static void pass(int n) {
+  atomic_store_explicit(&turn, n, memory_order_relaxed);
+}
+
+/* Something that is read and not used. */
+static volatile uint64_t sink;
+
+typedef struct two {
+  void (*first)(void *arg), (*second)(void *arg);
+  void *arg;
+} two;
+
+static void *two_first(void *arg) {
+  two *t = arg;
+  t->first(t->arg);
+  pass(1);
+  return NULL;
+}
+
+static void *two_second(void *arg) {
+  two *t = arg;
+  await(1);
+  t->second(t->arg);
+  return NULL;
+}
+
+/* The second begins when the first is done. */
+static void in_turn(const char *name, void (*first)(void *),
+                    void (*second)(void *), void *arg) {
+  two t = {first, second, arg};
+  pthread_t a, b;
+  check_where = name;
+  pass(0);
+  if (pthread_create(&b, NULL, two_second, &t) ||
+      pthread_create(&a, NULL, two_first, &t))
+    abort();
+  pthread_join(a, NULL);
+  pthread_join(b, NULL);
+  CHECK(atomic_load(&turn) == 1);
+}
+
+/* ---- MemTables --------------------------------------------------------- */
+
+#define LOG_SIZE (1u << 20)
+
+typedef struct mem_case {
+  uint8_t *bytes;
+  skv_wal_place place;
+  skv_mem *mem;
+  skv_iter *it;
+  uint32_t keys; /* put so far */
+} mem_case;
+
+static skv_slice mem_key(uint32_t k, char out[16]) {
+  snprintf(out, 16, "%c%ckey%06u", 0, 1, (unsigned)k % 1000000);
+  return skv_slice_of(out, 11);
+}
+
+static void mem_put(mem_case *m, uint32_t k, uint64_t value) {
+  char room[16];
+  skv_buf batch = {0};
+  skv_slice key = mem_key(k, room);
+  skv_batch_append(&batch, SKV_KIND_PUT, 1,
+                   skv_slice_of(key.data + 2, key.size - 2),
+                   skv_slice_of(&value, 8));
+  uint8_t *record = m->bytes + m->place.offset;
+  memcpy(record + SKV_RECORD_HEADER, batch.data, batch.size);
+  skv_wal_encode(record, SKV_RECORD_COMMIT, batch.size, 4096, 1, &m->place);
+  skv_buf_clear(&batch);
+}
+
+static mem_case mem_begin(uint32_t keys) {
+  mem_case m = {0};
+  skv_wal_header header = {"fedcba987654321", 3, 4096, 99};
+  m.bytes = fixture_alloc(LOG_SIZE);
+  m.place.seed = skv_wal_seed(&header);
+  m.place.offset = SKV_WAL_HEADER;
+  m.place.prev = header.prev;
+  OK(skv_mem_new_log(m.bytes, LOG_SIZE, &header, "log", &fixture_err, &m.mem));
+  for (; m.keys < keys; m.keys++) mem_put(&m, m.keys, 1);
+  OK(skv_mem_catch_up(m.mem, m.place.offset, &fixture_err));
+  return m;
+}
+
+/* The value of key k below limit; 0: none. */
+static uint64_t mem_get(mem_case *m, uint32_t k, uint64_t limit) {
+  char room[16];
+  skv_slice key = mem_key(k, room);
+  skv_entry entry;
+  bool found;
+  uint64_t value = 0;
+  OK(skv_mem_get(m->mem, key, skv_hash(key), limit, &fixture_err, &found,
+                 &entry));
+  if (found) memcpy(&value, entry.value.data, 8);
+  return value;
+}
+
+static void mem_put_more(void *arg) {
+  mem_case *m = arg;
+  mem_put(m, 0, 2);
+  OK(skv_mem_catch_up(m->mem, m->place.offset, &fixture_err));
+}
+
+static void mem_see_newest(void *arg) { CHECK(mem_get(arg, 0, LOG_SIZE) == 2); }
+
+/* More keys than the first table has slots. */
+static void mem_grow(void *arg) {
+  mem_case *m = arg;
+  for (uint32_t k = 1; k < 2000; k++) mem_put(m, k, 1);
+  OK(skv_mem_catch_up(m->mem, m->place.offset, &fixture_err));
+}
+
+static void mem_see_grown(void *arg) { CHECK(mem_get(arg, 1999, LOG_SIZE)); }
+
+/* One key superseded so often that the history grows; another one's past is
+ * asked for. */
+static void mem_grow_history(void *arg) {
+  mem_case *m = arg;
+  for (uint64_t n = 0; n < 1500; n++) mem_put(m, 1, n);
+  OK(skv_mem_catch_up(m->mem, m->place.offset, &fixture_err));
+}
+
+static uint64_t mem_between; /* a limit below which key 0 has its first value */
+
+static void mem_see_past(void *arg) {
+  CHECK(mem_get(arg, 0, mem_between) == 1);
+}
+
+static void mem_read_drop(void *arg) {
+  mem_case *m = arg;
+  CHECK(mem_get(m, 0, LOG_SIZE));
+  sink = m->mem->size;
+  skv_mem_unref(m->mem);
+}
+
+static void mem_drop(void *arg) { skv_mem_unref(((mem_case *)arg)->mem); }
+
+/* An iterator reads arrays that are replaced by merged ones. */
+static void mem_iterate(void *arg) {
+  mem_case *m = arg;
+  uint32_t n = 0;
+  for (int rc = skv_iter_first(m->it, &fixture_err); rc == 0 && m->it->valid;
+       rc = skv_iter_next(m->it, &fixture_err))
+    n++;
+  CHECK(n == m->keys);
+  skv_iter_close(m->it);
+}
+
+static void mem_extend(void *arg) {
+  mem_case *m = arg;
+  skv_iter *it;
+  for (uint32_t k = 1000; k < 2000; k++) mem_put(m, k, 1);
+  OK(skv_mem_iter_new(m->mem, m->place.offset, &fixture_err, &it));
+  skv_iter_close(it);
+}
+
+static void mem_end(mem_case *m) { free(m->bytes); }
+
+static void test_mem(void) {
+  mem_case m = mem_begin(10);
+  mem_put(&m, 1, 2); /* a history */
+  OK(skv_mem_catch_up(m.mem, m.place.offset, &fixture_err));
+  in_turn("a slot", mem_put_more, mem_see_newest, &m);
+  in_turn("the newest table", mem_grow, mem_see_grown, &m);
+  skv_mem_unref(m.mem);
+  mem_end(&m);
+
+  m = mem_begin(2);
+  mem_between = m.place.offset;
+  mem_put_more(&m);
+  in_turn("the history's table", mem_grow_history, mem_see_past, &m);
+  skv_mem_ref(m.mem);
+  in_turn("a MemTable", mem_read_drop, mem_drop, &m);
+  mem_end(&m);
+
+  m = mem_begin(100);
+  OK(skv_mem_iter_new(m.mem, m.place.offset, &fixture_err, &m.it));
+  in_turn("replaced arrays", mem_iterate, mem_extend, &m);
+  skv_mem_unref(m.mem);
+  mem_end(&m);
+
+  /* The old list is the iterator's alone, its array is in the new one too. */
+  m = mem_begin(400);
+  skv_iter *it;
+  OK(skv_mem_iter_new(m.mem, m.place.offset, &fixture_err, &m.it));
+  mem_put(&m, 900, 1);
+  OK(skv_mem_iter_new(m.mem, m.place.offset, &fixture_err, &it));
+  skv_iter_close(it);
+  in_turn("a shared array", mem_iterate, mem_extend, &m);
+  skv_mem_unref(m.mem);
+  mem_end(&m);
+}
+
+/* ---- A transaction's changes ------------------------------------------- */
+
+typedef struct change_case {
+  skv_changes *changes;
+  const uint8_t *data; /* as a cursor keeps it */
+  skv_spill *spill;
+} change_case;
+
+static void change_add(skv_changes *changes, uint32_t count) {
+  char value[1000] = {0};
+  for (uint32_t i = 0; i < count; i++)
+    OK(skv_changes_add(changes, SKV_KIND_PUT, 1, skv_slice_of(&i, 4),
+                       skv_slice_of(value, sizeof value), &fixture_err));
+}
+
+/* A cursor of another thread reads, and is closed. */
+static void change_read(void *arg) {
+  change_case *c = arg;
+  for (size_t i = 0; i < 4000; i++) sink += c->data[i];
+  skv_changes_unref(c->changes);
+}
+
+static void change_grow(void *arg) {
+  change_add(((change_case *)arg)->changes, 10);
+}
+
+/* Cut back and written over. */
+static void change_cut(void *arg) {
+  change_case *c = arg;
+  OK(skv_changes_cut(&c->changes, 0, &fixture_err));
+  change_add(c->changes, 2);
+}
+
+static void change_drop(void *arg) {
+  skv_changes_unref(((change_case *)arg)->changes);
+}
+
+static void spill_read(void *arg) {
+  change_case *c = arg;
+  sink = c->spill->entries;
+  skv_spill_unref(c->spill);
+}
+
+static void spill_drop(void *arg) {
+  skv_spill_unref(((change_case *)arg)->spill);
+}
+
+static void test_changes(void) {
+  static const struct {
+    const char *name;
+    void (*second)(void *);
+  } cases[] = {{"changes that grow", change_grow},
+               {"changes that are cut", change_cut},
+               {"changes that end", change_drop}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    change_case c = {.changes = skv_changes_new()};
+    change_add(c.changes, 4);
+    c.data = c.changes->data;
+    skv_changes_ref(c.changes);
+    in_turn(cases[i].name, change_read, cases[i].second, &c);
+    if (cases[i].second != change_drop) skv_changes_unref(c.changes);
+  }
+  int rc = STRATAKV_OK;
+  change_case c = {.spill = skv_new(sizeof *c.spill, &rc)};
+  c.spill->is_kept = true;
+  atomic_init(&c.spill->refs, 2);
+  in_turn("a spill", spill_read, spill_drop, &c);
+}
+
+/* ---- Stores ------------------------------------------------------------ */
+
+typedef struct store_case {
+  skv_env *env, *other_env;
+  stratakv_store *store, *other; /* of two processes */
+  uint32_t table;
+  skv_version *version, *next;
+  skv_segref *ref, *copy;
+} store_case;
+
+static stratakv_store *store_open(skv_env *env) {
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
+  return store;
+}
+
+static uint32_t store_read(stratakv_store *store, uint32_t table, uint32_t i) {
+  char key[32];
+  stratakv_value got = {0};
+  size_t n = fixture_key(i, key);
+  if (!OK(stratakv_get(store, NULL, table, key, n, &fixture_err, &got)))
+    return 0;
+  uint32_t v = fixture_number(got.data, got.size);
+  stratakv_value_clear(&got);
+  return v;
+}
+
+/* The log and its index are at hand in both, and all keys are in segments. */
+static store_case store_begin(void) {
+  store_case s = {.env = fixture_world(&(fixture_image){0})};
+  stratakv_table_info info = {0};
+  s.other_env = skv_env_mem_process(s.env);
+  s.store = store_open(s.env);
+  OK(stratakv_table(s.store, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err, &info));
+  s.table = info.id;
+  for (uint32_t i = 0; i < 20; i++)
+    OK(fixture_put(s.store, s.table, i, i + 1, NULL));
+  OK(stratakv_flush(s.store, &fixture_err));
+  OK(fixture_put(s.store, s.table, 5, 55, NULL));
+  s.other = store_open(s.other_env);
+  CHECK(store_read(s.store, s.table, 5) == 55);
+  CHECK(store_read(s.other, s.table, 5) == 55);
+  return s;
+}
+
+static void store_end(store_case *s) {
+  OK(stratakv_close(s->other, &fixture_err));
+  OK(stratakv_close(s->store, &fixture_err));
+  skv_env_mem_free(s->other_env);
+  skv_env_mem_free(s->env);
+}
+
+static void store_write(void *arg) {
+  store_case *s = arg;
+  OK(fixture_put(s->store, s->table, 5, 77, NULL));
+}
+
+static void store_see(void *arg) {
+  store_case *s = arg;
+  CHECK(store_read(s->other, s->table, 5) == 77);
+}
+
+/* What a device does when it syncs the log: it reads what is below the tail. */
+static int store_device(skv_file *file, skv_err *err) {
+  SKV_UNUSED(err);
+  const skv_mem_node *node = ((struct skv_mem_handle *)file)->node;
+  for (size_t i = 0; i < node->size; i++) sink += node->bytes[i];
+  return STRATAKV_OK;
+}
+
+static void store_sync(void *arg) {
+  skv_db *db = ((store_case *)arg)->other->db;
+  uint64_t before = atomic_load(&db->counters.syncs);
+  db->env->file_sync = store_device;
+  atomic_store_explicit(&db->unsynced, 1, memory_order_relaxed);
+  skv_sync_now(db);
+  CHECK(atomic_load(&db->counters.syncs) == before + 1);
+}
+
+/* A reader lets a state go, and it is freed when the next one is there. */
+static void store_view(void *arg) {
+  skv_view view;
+  OK(skv_view_take(((store_case *)arg)->store->db, &fixture_err, &view));
+  sink = view.state->version->pos;
+  sink = view.state->log_count;
+  skv_view_release(&view);
+}
+
+static void store_flush(void *arg) {
+  OK(stratakv_flush(((store_case *)arg)->store, &fixture_err));
+}
+
+/* ---- Versions and segments --------------------------------------------- */
+
+static void version_read(void *arg) {
+  store_case *s = arg;
+  sink = s->version->pos + s->version->tables[0].id;
+  skv_version_unref(s->version);
+}
+
+static void version_drop(void *arg) {
+  store_case *s = arg;
+  skv_version_unref(s->next);
+}
+
+static void ref_read(void *arg) {
+  store_case *s = arg;
+  sink = s->ref->number;
+  skv_segref_unref(s->ref);
+}
+
+static void ref_drop(void *arg) { skv_segref_unref(((store_case *)arg)->ref); }
+
+/* The open file that two references share. */
+static void file_read(void *arg) {
+  store_case *s = arg;
+  skv_seg *seg;
+  OK(skv_segref_get(&s->store->db->tree, s->ref, &fixture_err, &seg));
+  CHECK(skv_seg_in(seg) != NULL);
+  skv_segref_unref(s->ref);
+}
+
+static void file_drop(void *arg) {
+  skv_segref_unref(((store_case *)arg)->copy);
+}
+
+static void file_load(void *arg) {
+  store_case *s = arg;
+  skv_seg *seg;
+  OK(skv_segref_get(&s->store->db->tree, s->ref, &fixture_err, &seg));
+}
+
+/* A version with a table, and one behind it that shares the list of tables. */
+static void version_begin(store_case *s) {
+  static const uint8_t id[16] = "fixture store id";
+  skv_version *empty = NULL;
+  stratakv_table_info table = {
+      .id = 1, .key_type = STRATAKV_KEY_TEXT, .name = "kv"};
+  skv_buf edit = {0};
+  OK(skv_version_new(NULL, id, &fixture_err, &empty));
+  skv_edit_table(&edit, &table);
+  OK(skv_version_apply(NULL, empty, skv_buf_bytes(&edit), 1, false,
+                       &fixture_err, &s->version));
+  edit.size = 0;
+  skv_edit_next(&edit, 9);
+  OK(skv_version_apply(NULL, s->version, skv_buf_bytes(&edit), 2, false,
+                       &fixture_err, &s->next));
+  skv_version_unref(empty);
+  skv_buf_clear(&edit);
+}
+
+/* A reference to the store's segment whose file nobody else has open. */
+static void ref_begin(store_case *s) {
+  skv_tree *tree = &s->store->db->tree;
+  skv_segref closed = *s->store->db->state->version->runs[0].segs[0];
+  closed.file = NULL;
+  s->ref = skv_segref_copy(&closed);
+  if (s->ref == NULL) abort();
+  OK(skv_segref_open(tree, s->ref, &fixture_err));
+}
+
+static void test_versions(store_case *s) {
+  version_begin(s);
+  in_turn("the tables of versions", version_read, version_drop, s);
+  version_begin(s);
+  skv_version_unref(s->next);
+  s->next = skv_version_ref(s->version);
+  in_turn("a version", version_read, version_drop, s);
+
+  ref_begin(s);
+  skv_segref_ref(s->ref);
+  in_turn("a segment's reference", ref_read, ref_drop, s);
+  ref_begin(s);
+  s->copy = skv_segref_copy(s->ref);
+  in_turn("a segment that is loaded", file_load, file_read, s);
+  skv_segref_unref(s->copy);
+  ref_begin(s);
+  s->copy = skv_segref_copy(s->ref);
+  in_turn("a segment's file", file_read, file_drop, s);
+}
+
+static void test_stores(void) {
+  store_case s = store_begin();
+  in_turn("what is visible", store_write, store_see, &s);
+  in_turn("what is synced", store_write, store_sync, &s);
+  test_versions(&s);
+  in_turn("a state", store_view, store_flush, &s);
+  store_end(&s);
+}
+
+int main(void) {
+  size_t allocated = skv_alloc_count();
+  test_mem();
+  test_changes();
+  test_stores();
+  check_where = "";
+  CHECK(skv_alloc_count() == allocated);
+  return check_end();
+}
