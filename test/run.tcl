@@ -143,7 +143,9 @@ proc prepare_sanitizer {} {
   set env(SKV_PRELOAD) [file normalize $path]
   set env(ASAN_OPTIONS) detect_leaks=0:abort_on_error=0:exitcode=86
   set env(UBSAN_OPTIONS) print_stacktrace=1:halt_on_error=1
-  set env(TSAN_OPTIONS) halt_on_error=0:exitcode=66:report_signal_unsafe=0
+  # Of a planted bug (test/mutants) the first report says all.
+  set env(TSAN_OPTIONS) halt_on_error=[info exists \
+    env(SKV_MUTANT)]:exitcode=66:report_signal_unsafe=0
 }
 
 # The command with its environment: preload for Tcl, leaks for C.
@@ -176,7 +178,7 @@ array set counts {}
 set running {}   ;# channel -> job
 
 proc start_job {job} {
-  global running output opt root
+  global running output opt root env
   # What a run that was killed left behind; a C test works below build/tmp too.
   file delete -force {*}[glob -nocomplain -directory $root/build/tmp \
     [dict get $job name] [dict get $job name].*]
@@ -185,6 +187,7 @@ proc start_job {job} {
   set output($h) {}
   set limit [dict get $job limit]
   if {$opt(-sanitizer) ne {}} { set limit [expr {$limit * 5}] }
+  if {[info exists env(SKV_MUTANT)]} { set limit [expr {min($limit, 240)}] }
   dict set job started [clock milliseconds]
   dict set job deadline [expr {[clock milliseconds] + 1000 * $limit}]
   dict set running $h $job

@@ -6,12 +6,12 @@
 # equivalent.txt with the reason.
 #
 #   tclsh test/mutants/mutants.tcl ?-list? ?-kind globs? ?-match globs?
-#                                  ?-jobs n? ?-quick? ?-out file? ?-all?
+#                                  ?-jobs n? ?-stages n? ?-out file? ?-all?
 #
 #   -list    print the mutants' names and lines, run nothing
 #   -kind    sync dirsync checksum bounds lock mutex order swap special
 #   -match   globs over names, file:function:kind:n
-#   -quick   only the first stage of tests
+#   -stages  only the first n stages of tests
 #   -all     those of equivalent.txt too
 #   -out     append a line per mutant: name, verdict, by what, seconds; names
 #            that are in it already are not run again
@@ -29,12 +29,12 @@ package require Tcl 8.6
 set root [file dirname [file dirname [file dirname [file normalize \
   [info script]]]]]
 array set opt {
-  -list 0 -kind * -match * -jobs 2 -quick 0 -out {} -all 0 -limit 100
+  -list 0 -kind * -match * -jobs 2 -stages 99 -out {} -all 0 -limit 100
 }
 for {set i 0} {$i < $argc} {incr i} {
   set name [lindex $argv $i]
   if {![info exists opt($name)]} { puts stderr "unknown option $name"; exit 2 }
-  if {$name in {-list -quick -all}} { set opt($name) 1; continue }
+  if {$name in {-list -all}} { set opt($name) 1; continue }
   set opt($name) [lindex $argv [incr i]]
 }
 
@@ -336,31 +336,50 @@ proc find_all {} {
 
 # ---- Judging one -----------------------------------------------------------------
 
+# The tests nearest to a file, of which each takes a moment.
+set near {
+  engine/db/attach.c attach_test          engine/db/backup.c backup_test
+  engine/db/check* check_test             engine/db/disk.c disk_test
+  engine/db/ingest.c ingest_test          engine/db/inspect* damage_test
+  engine/db/owners.c damage_test          engine/db/recover.c recover_test
+  engine/db/salvage* salvage_test
+  engine/db/target.c {backup_test salvage_test}
+  engine/db/* {recover_test attach_test ingest_test}
+  engine/mem/* mem_test                   engine/os/* env_test
+  engine/seg/* {decode_test seg_test cache_test}
+  engine/store/* {store_test recover_test}
+  engine/tree/* {picker_test merge_test compact_test tree_test}
+  engine/util/* util_test                 engine/wal/* {wal_test decode_test}
+}
+
 # Tests in stages, the nearest and fastest first; the first that fails ends it.
 proc stages {mutant} {
-  global opt
-  set folder [lindex [split [dict get $mutant file] /] 1]
-  if {[dict get $mutant kind] eq "order"} {
-    set stages {race_test process_test sched_test history_test}
-  } elseif {[dict get $mutant kind] eq "mutex"} {
-    set near [expr {$folder in {mem seg os} ? [dict get {
-      mem mem_test seg cache_test os env_test} $folder] : "process_test"}]
-    set stages [list $near {race_test process_test} history_test \
-      {cache_test mem_test sched_test diff_test}]
-  } else {
-    set near [dict get {
-      wal {wal_test decode_test recover_test} mem {mem_test}
-      seg {seg_test decode_test cache_test}
-      store {store_test} tree {picker_test merge_test compact_test tree_test}
-      os {env_test} db {recover_test db_test} util {util_test}
-    } $folder]
-    set stages [list $near {recover_test process_test damage_test fuzz*_test} \
-      {images_test} {fault*_test oom*_test} {kill_test history_test sched_test} \
-      {*_test}]
-    if {[dict get $mutant kind] ne {bounds}} { lappend stages * }
+  global opt near
+  foreach {glob tests} $near {
+    if {[string match $glob [dict get $mutant file]]} break
   }
-  if {$opt(-quick)} { set stages [lrange $stages 0 0] }
-  return $stages
+  set quick {recover_test attach_test store_test shared_test ingest_test
+    process_test backup_test salvage_test check_test disk_test}
+  switch -- [dict get $mutant kind] {
+    order { set stages {race_test process_test sched_test history_test} }
+    mutex {
+      if {[string match engine/db/* [dict get $mutant file]]} { set tests {} }
+      set stages [list [concat $tests race_test process_test] history_test \
+        {cache_test mem_test sched_test diff_test}]
+    }
+    sync - dirsync {
+      set stages [list $tests images_test $quick {fault*_test kill_test} \
+        *_test *]
+    }
+    bounds {
+      set stages [list $tests $quick damage_test fault*_test *_test]
+    }
+    default {
+      set stages [list $tests $quick {fault*_test images_test damage_test} \
+        {history_test sched_test kill_test} *_test *]
+    }
+  }
+  lrange $stages 0 $opt(-stages)-1
 }
 
 proc flavour_of {mutant} {
@@ -584,8 +603,7 @@ while {[llength $queue] || [array size running]} {
     set env(SKV_MUTANT_ONE) $m
     set env(SKV_MUTANT_DIR) $dir
     set arguments {}
-    foreach name {-limit -jobs} { lappend arguments $name $opt($name) }
-    if {$opt(-quick)} { lappend arguments -quick }
+    foreach name {-limit -jobs -stages} { lappend arguments $name $opt($name) }
     set h [open "|[list [info nameofexecutable] [info script] {*}$arguments] \
       2>@1" r]
     fconfigure $h -blocking 0
