@@ -345,7 +345,7 @@ set near {
   engine/db/salvage* salvage_test
   engine/db/target.c {backup_test salvage_test}
   engine/db/* {recover_test attach_test ingest_test}
-  engine/mem/* mem_test                   engine/os/* env_test
+  engine/mem/* mem_test                   engine/os/* {env_test eintr_test}
   engine/seg/* {decode_test seg_test cache_test}
   engine/store/* {store_test recover_test}
   engine/tree/* {picker_test merge_test compact_test tree_test}
