@@ -32,11 +32,11 @@ static int posix_code(const char *operation, int number) {
   case ENOENT: return STRATAKV_NOTFOUND;
   case EEXIST: return STRATAKV_CONSTRAINT;
   case ENOMEM: return STRATAKV_NOMEM;
+  case EMFILE: /* whatever it was opened for */
+  case ENFILE: return STRATAKV_CANTOPEN;
   case EACCES:
   case EPERM:
   case EROFS:
-  case EMFILE:
-  case ENFILE:
   case ELOOP:
   case ENOTDIR:
   case ENAMETOOLONG:

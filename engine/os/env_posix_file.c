@@ -11,6 +11,7 @@
 #include <linux/falloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -168,10 +169,22 @@ static int posix_full(skv_posix_file *file, uint64_t size, skv_err *err) {
                    file->name, (size + 1023) / 1024, available / 1024);
 }
 
+/* Growing a file beyond RLIMIT_FSIZE raises SIGXFSZ, which ends the host; a
+ * library may not ignore a signal for it, so it asks before. */
+static bool posix_may_reach(uint64_t end) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+      end <= limit.rlim_cur)
+    return true;
+  errno = EFBIG;
+  return false;
+}
+
 int skv_posix_file_write(skv_file *base, uint64_t offset, const void *data,
                          size_t size, skv_err *err) {
   skv_posix_file *file = posix_file(base);
   const uint8_t *p = data;
+  if (!posix_may_reach(offset + size)) return posix_full(file, size, err);
   while (size > 0) {
     ssize_t n = pwrite(file->fd, p, size, (off_t)offset);
     if (n < 0 && errno == EINTR) continue;
@@ -230,6 +243,7 @@ static int posix_fallocate_retry(int fd, int mode, uint64_t size) {
 int skv_posix_file_allocate(skv_file *base, uint64_t size, skv_err *err) {
   skv_posix_file *file = posix_file(base);
   if (size == 0) return STRATAKV_OK;
+  if (!posix_may_reach(size)) return posix_full(file, size, err);
   /* Unshared too, where files can share blocks: XFS after a reflink copy. */
   int failed = posix_fallocate_retry(file->fd, FALLOC_FL_UNSHARE_RANGE, size);
   if (failed && (errno == EOPNOTSUPP || errno == EINVAL))
@@ -243,6 +257,7 @@ int skv_posix_file_allocate(skv_file *base, uint64_t size, skv_err *err) {
 
 int skv_posix_file_truncate(skv_file *base, uint64_t size, skv_err *err) {
   skv_posix_file *file = posix_file(base);
+  if (!posix_may_reach(size)) return posix_full(file, size, err);
   int failed;
   do {
     failed = ftruncate(file->fd, (off_t)size);

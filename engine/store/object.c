@@ -168,13 +168,15 @@ static int in_check_size(const skv_in *in, uint64_t expected, skv_err *err) {
                    in->name, in->size, expected);
 }
 
+/* What may not be mapped (too many mappings, or no address space) is read. */
 static int in_map(skv_in *in, skv_err *err) {
-  int rc = in->env->file_map(in->file, (size_t)in->size, false, false, err,
+  skv_err why = {0};
+  int rc = in->env->file_map(in->file, (size_t)in->size, false, false, &why,
                              &in->map);
-  if (rc != STRATAKV_OK) {
-    in->map = NULL;
-    return rc;
-  }
+  if (rc != STRATAKV_OK) in->map = NULL;
+  if (rc == STRATAKV_NOMEM) return STRATAKV_OK;
+  if (rc != STRATAKV_OK && err) *err = why;
+  if (rc != STRATAKV_OK) return rc;
   in->env->file_close(in->file);
   in->file = NULL;
   return STRATAKV_OK;

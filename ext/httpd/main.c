@@ -65,6 +65,7 @@ static int main_fail(int code, const char *message) {
 static void main_harden(main_daemon *d) {
   struct rlimit none = {0, 0};
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);      /* a log on a limited file is cut, no more */
   setrlimit(RLIMIT_CORE, &none); /* a core holds every value */
   prctl(PR_SET_DUMPABLE, 0);
   sigemptyset(&d->signals);
