@@ -197,9 +197,9 @@ $(1)/c/jobs_test: private LIBS := -Wl,--wrap=skvd_job_do \
   $(1)/libstratakv.a $(CODECS) $(FUZZ_LIBS)
 $(1)/c/jobs_test: $(1)/libfuzzed.a
 
-# The differential test loads the extension that lies beside it.
-$(1)/c/diff_test: private LIBS := -lsqlite3
-$(1)/c/diff_test: | $(1)/stratakv.so
+# These load the extension that lies beside them.
+$(1)/c/diff_test $(1)/c/sqlite_oom_test: private LIBS := -lsqlite3
+$(1)/c/diff_test $(1)/c/sqlite_oom_test: | $(1)/stratakv.so
 
 # Tests that stand between the engine and system calls say so: `Wraps:`.
 $(foreach t,$(WRAPPING),$(1)/c/$(notdir $(basename $(t)))): private LIBS = \
