@@ -523,9 +523,6 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   SKV_POINT("recover.page_cleared");
   if (!db->is_private) rc = recover_claim(db, err);
   if (rc == STRATAKV_OK) rc = recover_load(db, &page, err);
-  if (rc == STRATAKV_OK && !db->is_private &&
-      !(page.known && db->head_end.pos <= page.head))
-    rc = recover_rewrite_head(db, err);
   if (rc != STRATAKV_OK) return rc;
   SKV_POINT("recover.loaded");
 
@@ -539,6 +536,10 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   recover_end end;
   rc = recover_find_end(log, least, clean != 0 ? UINT64_MAX : page.visible,
                         clean != 0, err, &end);
+  /* Only now: what is refused stays as it was found. */
+  if (rc == STRATAKV_OK && !db->is_private &&
+      !(page.known && db->head_end.pos <= page.head))
+    rc = recover_rewrite_head(db, err);
   if (rc != STRATAKV_OK) return rc;
   SKV_POINT("recover.end_found");
   if (db->is_private ||

@@ -19,11 +19,12 @@
  * end and a reboot, the newest log may lose its last records. Then the rows
  * must be those of some earlier moment.
  *
- *   damage_test [SEED]
+ *   build/test/c/damage_test ?CASE?      one store with several changes
  *
  * Covers: INV-8
  *
  * Timeout: 300
+ * Soak: 3
  */
 #include <dirent.h>
 #include <sys/stat.h>
@@ -38,6 +39,7 @@
 #define KEYS 48
 #define COMMITS 400
 #define MANY 3000                     /* stores with several changes, in CI */
+#define SOAK_SWEEPS_S 600             /* a shorter soak leaves out of sweeps */
 #define BLOCK_KEYS 16                 /* keys of one data block, at most */
 #define READ_ONLY_EVERY 5             /* stores, one is opened so as well */
 #define MOST_SECONDS 0.1              /* of CPU time for one store */
@@ -231,9 +233,11 @@ static int read_all(stratakv_store *store, uint32_t table, const uint32_t *want,
   return rc == STRATAKV_OK ? rc_back : rc;
 }
 
-/* How many keys cannot be read; *wrong if one gives another value. */
-static unsigned read_unreadable(stratakv_store *store, uint32_t table,
-                                const uint32_t *want, bool *wrong) {
+#define UNREADABLE UINT32_MAX
+
+/* Each key by itself; how many cannot be read. */
+static unsigned read_each(stratakv_store *store, uint32_t table,
+                          uint32_t seen[KEYS]) {
   unsigned count = 0;
   stratakv_value value = {0};
   for (uint32_t i = 0; i < KEYS; i++) {
@@ -241,15 +245,20 @@ static unsigned read_unreadable(stratakv_store *store, uint32_t table,
     size_t n = fixture_key(i, key);
     stratakv_error err;
     int rc = stratakv_get(store, NULL, table, key, n, &err, &value);
-    if (rc == STRATAKV_OK)
-      *wrong |= fixture_number(value.data, value.size) != want[i];
-    else if (rc == STRATAKV_NOTFOUND)
-      *wrong |= want[i] != 0;
-    else
-      count++;
+    seen[i] = rc == STRATAKV_OK         ? fixture_number(value.data, value.size)
+              : rc == STRATAKV_NOTFOUND ? 0
+                                        : UNREADABLE;
+    count += seen[i] == UNREADABLE;
   }
   stratakv_value_clear(&value);
   return count;
+}
+
+static bool same_where_readable(const uint32_t seen[KEYS],
+                                const uint32_t want[KEYS]) {
+  for (uint32_t i = 0; i < KEYS; i++)
+    if (seen[i] != UNREADABLE && seen[i] != want[i]) return false;
+  return true;
 }
 
 /* ---- One damaged store ------------------------------------------------- */
@@ -260,8 +269,9 @@ typedef struct change {
   const char *file; /* the only one that was changed; NULL: several */
   size_t at;        /* the first byte of it that was */
   bool same_boot;
-  bool may_lose; /* limit 1: an earlier moment may be shown */
-  bool is_byte;  /* one byte, so that only its block is lost */
+  bool may_lose;  /* limit 1: an earlier moment may be shown */
+  bool is_byte;   /* one byte, so that only its block is lost */
+  bool is_random; /* not of a sweep */
 } change;
 
 static unsigned exact, refused, limited;
@@ -281,12 +291,14 @@ static bool is_refusal(int rc, const char *file) {
          strstr(message, file) != NULL;
 }
 
-/* Whether the rows are those of some moment. */
+/* Whether the rows are those of some moment; and read in every way, unless
+ * there is damage besides. */
 static bool is_earlier(const change *c, stratakv_store *store, uint32_t table) {
   uint32_t seen[KEYS];
-  if (fixture_scan(store, table, seen, KEYS) != STRATAKV_OK) return false;
+  unsigned unreadable = read_each(store, table, seen);
   for (unsigned i = c->ref->commits; i > 0; i--) {
-    if (memcmp(seen, c->ref->history[i - 1], sizeof seen) != 0) continue;
+    if (!same_where_readable(seen, c->ref->history[i - 1])) continue;
+    if (unreadable > 0) return true;
     bool wrong = false;
     return read_all(store, table, seen, &wrong) == STRATAKV_OK && !wrong;
   }
@@ -317,8 +329,9 @@ static int read_damaged(const change *c, stratakv_store *store,
    * take the segment's. */
   const char *what = strstr(fixture_err.message, "offset");
   size_t block = what ? strtoull(what + 6, NULL, 10) : SIZE_MAX;
-  unsigned lost = read_unreadable(store, table, c->ref->rows, &wrong);
-  CHECK(!wrong && what != NULL);
+  uint32_t seen[KEYS];
+  unsigned lost = read_each(store, table, seen);
+  CHECK(same_where_readable(seen, c->ref->rows) && what != NULL);
   if (block < c->ref->index_at) CHECK(lost <= BLOCK_KEYS);
   CHECK(lost < KEYS);
   return rc;
@@ -332,8 +345,9 @@ static void check_unchanged(const fixture_image *before, skv_env *env) {
     if (strcmp(a->name, "SHARED") == 0 || strcmp(a->name, "LOCK") == 0)
       continue;
     const fixture_file *b = fixture_find(&after, a->name);
-    CHECK(b != NULL && b->size == a->size &&
-          memcmp(a->bytes, b->bytes, a->size) == 0);
+    if (!CHECK(b != NULL && b->size == a->size &&
+               memcmp(a->bytes, b->bytes, a->size) == 0))
+      printf("%s; %s\n", a->name, fixture_err.message);
   }
   for (size_t i = 0; i < after.count; i++) {
     const char *name = after.files[i].name;
@@ -419,7 +433,7 @@ static double judge_once(const change *c, const fixture_image *image,
 static void judge(const change *c, const fixture_image *image, bool mapped,
                   const char *where) {
   double most = MOST_SECONDS * PATIENCE;
-  if (!harness_samples()) return;
+  if (!c->is_random && !harness_samples()) return;
   if (judge_once(c, image, mapped, where) < most) return;
   double again = judge_once(c, image, mapped, where);
   check_where = where;
@@ -628,7 +642,7 @@ static void damage_many(const reference *ref, uint64_t n, bool only_mixes) {
     else
       change_any(&image);
   char text[100];
-  change c = {.ref = ref, .at = n, .same_boot = n % 2};
+  change c = {.ref = ref, .at = n, .same_boot = n % 2, .is_random = true};
   /* The page and the clean mark may be what was damaged. */
   c.may_lose = true;
   snprintf(text, sizeof text, "%s", only_mixes ? "ranges mixed" : "changed");
@@ -729,24 +743,46 @@ static void damage_all(const reference *ref) {
   exact = refused = 0;
 }
 
+static void damage_case(const reference refs[2], uint64_t n) {
+  damage_many(&refs[n % 2], n, false);
+  damage_many(&refs[n % 2], n, true);
+  if (check_failures > 0)
+    printf("repeat: build/test/c/damage_test %" PRIu64 "\n", n);
+}
+
+/* Those that failed once:
+ *   the clean mark's edit and the log: the manifest was rewritten without that
+ *   edit before the log was found damaged */
+static const uint64_t kept[] = {UINT64_C(77123456000388)};
+
+static void damage_cases(const reference refs[2]) {
+  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+    damage_case(refs, kept[i]);
+  uint64_t first = harness.first * 1000000, most = MANY / harness.sample;
+  for (uint64_t i = 0; check_failures == 0; i++) {
+    if (harness.soak_s > 0 ? harness_is_over() : i == most) return;
+    damage_case(refs, first + i);
+  }
+}
+
 int main(int argc, char **argv) {
   static reference refs[2];
   harness_begin(argc, argv);
+  if (harness.soak_s > 0 && harness.soak_s < SOAK_SWEEPS_S) harness.sample = 16;
   snprintf(real_root, sizeof real_root, "build/tmp/damage.%d", (int)getpid());
   snprintf(real_path, sizeof real_path, "%s/store", real_root);
   for (int r = 0; r < 2; r++) reference_make(&refs[r], r == 0);
   skv_alloc_set_hook(watch_allocation, NULL);
-  for (int r = 0; r < 2; r++) {
+  for (int r = 0; r < 2 && harness.only == 0; r++) {
     uint64_t before = stores;
     damage_all(&refs[r]);
     damage_kinds(&refs[r]);
     printf("%s: %" PRIu64 " stores\n", r ? "died" : "closed", stores - before);
   }
-  uint64_t many = harness.first * 1000000;
-  for (uint64_t i = 0; i < MANY || harness_has_time(); i++) {
-    damage_many(&refs[i % 2], many + i, false);
-    damage_many(&refs[i % 2], many + i, true);
-  }
+  if (harness.only != 0)
+    damage_case(refs, harness.only);
+  else
+    damage_cases(refs);
   for (int r = 0; r < 2; r++) {
     fixture_clear(&refs[r].image);
     fixture_clear(&refs[r].older[0]);

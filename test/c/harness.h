@@ -72,9 +72,10 @@ static inline uint64_t harness_some(uint64_t in_ci) {
   return (in_ci + harness.share - 1) / harness.share;
 }
 
-/* Whether all cases are run, so that together they must reach what they can. */
+/* Whether all cases are run, so that together they must reach what they can.
+ * A soak may be short. */
 static inline bool harness_is_full(void) {
-  return harness.only == 0 && harness.share == 1;
+  return harness.only == 0 && harness.share == 1 && harness.soak_s == 0;
 }
 
 /* Whether the next item of a sweep is to be done. Not each N-th: what changes
@@ -87,6 +88,11 @@ static inline bool harness_samples(void) {
 /* Whether a soak has time left; always false in `make test`. */
 static inline bool harness_has_time(void) {
   return harness.soak_s > 0 && harness_now() - harness.start < harness.soak_s;
+}
+
+/* Whether a soak's time is over; always false in `make test`. */
+static inline bool harness_is_over(void) {
+  return harness.soak_s > 0 && !harness_has_time();
 }
 
 /* The next case's number; false when it is enough, or something failed. */
