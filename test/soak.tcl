@@ -2,15 +2,17 @@
 #
 # The long form of the tests, for T (seconds, or 90s, 85m, 12h):
 #
-#   1. the Tcl and C suites in every permutation, once
+#   1. the Tcl and C suites, in as many permutations as half of the time allows
 #   2. the harnesses (`Soak: weight` in their headers), for the rest of the time:
 #      3/6 of it in the test build, 2/6 under the address sanitizer, 1/6 under
 #      the race detector
 #
 #   tclsh test/soak.tcl T ?seed?
 #
-# The seed is new each time and printed first; what was done is summed by
-# name, printed, and added to build/soak-ledger.tsv. The last line is
+# The first part is left out of a soak under SUITES_S. The seed is new each time
+# and printed first; what was done is summed by name, printed, and added to
+# build/soak-ledger.tsv. Then what must be zero, as the failures' words have it,
+# and the last line is
 #
 #   N passed, N failed
 
@@ -42,6 +44,32 @@ set failed 0
 set counts $root/build/soak-counts.tsv
 file delete $counts
 
+set SUITES_S 1500
+
+# What must not be, and words by which a failure says that it was: the first that
+# fits. Of a harness that failed without them its answers were wrong.
+set zeros {
+  {lost commits} {it is there|acknowledged|missing acked|\mlost\M}
+  {holes} {was_absent|prefix|later than the one before|an LSN of its own}
+  {resurrections} {what failed is not there|STATE_ABSENT|KIND_REFUSED}
+  {hangs over 1 s} {within a second|hangs|time limit|deadlock|is_stuck}
+  {leaks} {LeakSanitizer|alloc_count|descriptors|leak}
+  {races} {ThreadSanitizer: data race}
+  {memory errors} {AddressSanitizer|runtime error|ThreadSanitizer}
+  {wrong reads} {.}
+}
+foreach {what -} $zeros { set found($what) 0 }
+
+# A line that run.tcl prints: if it tells of a failure, of which?
+proc classify {line} {
+  global zeros found
+  if {![regexp {failed|: case \d+, pid|hangs|SUMMARY:|runtime error|^! } $line] ||
+      [regexp {^\d+ (passed|failed)} $line]} return
+  foreach {what words} $zeros {
+    if {[regexp $words $line]} { incr found($what); return }
+  }
+}
+
 # Run run.tcl, showing what it prints; its sums are added to ours.
 proc run {title args} {
   global root seed passed failed counts
@@ -52,6 +80,7 @@ proc run {title args} {
   while {[gets $h line] >= 0} {
     puts $line
     flush stdout
+    classify $line
     regexp {^(\d+) passed, (\d+) failed$} $line -> p f
   }
   set code [catch { close $h }]
@@ -66,14 +95,15 @@ proc left {} {
 }
 
 foreach perm {default tiny nommap nobackground} {
-  if {[left] < $T / 2} break ;# a short soak has no time for all of them
+  if {$T < $SUITES_S || [left] < $T / 2} break
   run "suites, permutation $perm" -build build/test -perm $perm
 }
 set rest [left]
 foreach {name sanitizer share} {test {} 3 asan asan 2 tsan tsan 1} {
   set seconds [expr {$share == 1 ? [left] - 20 : $rest * $share / 6}]
   if {$seconds < 10} continue
-  set match [expr {$name eq "tsan" ? "process* history* sched*" : "*"}]
+  set match [expr {$name eq "tsan" ?
+    "process* history* sched* kill_test diff_test" : "*"}]
   run "harnesses, $seconds s, build $name" -build build/$name \
     -sanitizer $sanitizer -soak $seconds -match $match
 }
@@ -90,5 +120,8 @@ if {[file exists $counts]} {
   }
   close $f
 }
+puts {}
+foreach {what -} $zeros { puts "  [format {%-28s %14s} $what $found($what)]" }
+puts "\nseed $seed"
 puts "$passed passed, $failed failed"
 exit [expr {$failed > 0}]

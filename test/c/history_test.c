@@ -12,6 +12,7 @@
  *   build/test/c/history_test ?CASE?
  *
  * Timeout: 300
+ * Soak: 4
  *
  * Covers: INV-3, INV-4, INV-5, INV-6, P2, P5, P6, P8, P10, P14
  */

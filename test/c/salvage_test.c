@@ -10,6 +10,8 @@
  *   5  what is refused; a newer format is; it can be stopped
  *   6  a large transaction, before and after its segments have names
  *   7  logs that were cut, wherever, or are of another store
+ *
+ * Soak: 1
  */
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -8,6 +8,7 @@
  *   build/test/c/sched_test ?SCENARIO?:FIRST:VICTIM@STEP:AT>TO...??
  *
  * Timeout: 300
+ * Soak: 4
  *
  * Covers: INV-3, INV-4, INV-5, INV-9, P1, P2, P3, P4, P6, P8, P10, P11
  */
@@ -646,7 +647,8 @@ static void run_scenario(unsigned n, unsigned most, unsigned phase) {
     batch(batch_last, s);
     unsigned all = steps * steps * count * count * count;
     unsigned stride = most ? 1 + all / most : 1;
-    for (unsigned at = 1 + phase % stride; at <= steps; at += stride)
+    for (unsigned at = 1 + phase % stride; at <= steps; at += stride) {
+      if (harness_is_over()) return;
       for (unsigned to = 0; to < count; to++) {
         s.count = 1;
         s.at[0] = at;
@@ -656,6 +658,7 @@ static void run_scenario(unsigned n, unsigned most, unsigned phase) {
         s.count = 2;
         batch(batch_last, s);
       }
+    }
   }
 }
 
@@ -722,6 +725,29 @@ static void directed(unsigned n) {
 #define MOST_IN_CI 500  /* schedules of one scenario, about */
 #define RANDOM_IN_CI 40 /* batches of 50 */
 
+static void batch_of(uint64_t n) {
+  batch(batch_random, (schedule){.death = (unsigned)n});
+}
+
+/* Every scenario, from the place `phase` on. */
+static void sweep(unsigned phase) {
+  for (unsigned i = 0; i < SCENARIOS && check_failures == 0; i++) {
+    uint64_t before = report->schedules;
+    run_scenario(i, (unsigned)harness_some(MOST_IN_CI), phase);
+    printf("%-18s %6" PRIu64 " schedules\n", scenarios[i].name,
+           report->schedules - before);
+  }
+}
+
+/* Scenario by scenario and round by round from other places, with random ones
+ * between. */
+static void soak(unsigned seed) {
+  for (unsigned n = seed; harness_has_time() && check_failures == 0; n++) {
+    run_scenario(n % SCENARIOS, MOST_IN_CI, n / SCENARIOS);
+    for (unsigned i = 0; i < 4; i++) batch_of((uint64_t)n * 4 + i);
+  }
+}
+
 int main(int argc, char **argv) {
   schedule s;
   bool one = argc > 1 && schedule_parse(argv[1], &s);
@@ -749,17 +775,11 @@ int main(int argc, char **argv) {
   directed(SCENARIOS);
   directed(SCENARIOS + 1);
   unsigned seed = (unsigned)harness.first;
-  unsigned most = (unsigned)harness_some(MOST_IN_CI);
-  /* A sample of them is random. */
-  bool sweeps = harness.sample == 1;
-  for (unsigned i = 0; sweeps && i < SCENARIOS && check_failures == 0; i++) {
-    uint64_t before = report->schedules;
-    run_scenario(i, harness.soak_s > 0 ? 0 : most, seed);
-    printf("%-18s %6" PRIu64 " schedules\n", scenarios[i].name,
-           report->schedules - before);
-  }
-  for (uint64_t n; harness_next(RANDOM_IN_CI, &n);)
-    batch(batch_random, (schedule){.death = (unsigned)n});
+  if (harness.soak_s > 0)
+    soak(seed);
+  else if (harness.sample == 1) /* a sample of them is random */
+    sweep(seed);
+  for (uint64_t n; harness_next(RANDOM_IN_CI, &n);) batch_of(n);
   check_where = "";
   printf("%" PRIu64 " deaths\n", report->deaths);
   harness_count("schedules", report->schedules);
