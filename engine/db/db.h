@@ -27,9 +27,9 @@
 #define SKV_MAX_UNFLUSHED 4 /* sealed logs before writers wait */
 #define SKV_SLOW_RUNS 12    /* level-0 runs before writers are slowed */
 #define SKV_STOP_RUNS 24    /* level-0 runs before writers wait */
-#define SKV_FIRST_WAL                                                          \
-  (4u << 20)                /* a store's first log, and one after recovery:
-                                   small, so that opening is fast */
+/* A store's first log, and one after recovery: small, so that opening is
+ * fast. */
+#define SKV_FIRST_WAL (4u << 20)
 #define SKV_LOG_RESERVE 128 /* kept free for ABORT and SEAL (L5) */
 #define SKV_SYNC_BYTES (1u << 20)      /* `normal` syncs this often, */
 #define SKV_SYNC_NS 100000000u         /* and this often */
@@ -375,6 +375,9 @@ bool skv_ingest_check(skv_slice payload); /* whether it decodes */
 /* Its segments, and the number of the first; free products->list. */
 int skv_ingest_read(skv_slice payload, skv_err *err, uint64_t *first,
                     skv_products *products);
+/* Whether its segments are there, by either name: NOTFOUND names one that is
+ * not. */
+int skv_ingest_seek(skv_db *db, skv_slice payload, skv_err *err);
 /* Publish an INGEST record's segments and rotate; idempotent. */
 int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
                       skv_err *err);

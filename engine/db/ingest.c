@@ -112,6 +112,23 @@ bool skv_ingest_check(skv_slice payload) {
   return rc != STRATAKV_CORRUPT;
 }
 
+int skv_ingest_seek(skv_db *db, skv_slice payload, skv_err *err) {
+  skv_products products = {0};
+  uint64_t first;
+  int rc = ingest_decode(payload, err, &first, &products);
+  for (size_t i = 0; rc == STRATAKV_OK && i < products.count; i++) {
+    const skv_product *p = &products.list[i];
+    skv_in *in = NULL;
+    rc = skv_in_open(db->store, 0, &p->tmp, p->meta.size, false, err, &in);
+    if (rc == STRATAKV_NOTFOUND)
+      rc = skv_in_open(db->store, first + i, NULL, p->meta.size, false, err,
+                       &in);
+    skv_in_close(in);
+  }
+  skv_free(products.list);
+  return rc;
+}
+
 typedef struct ingest_turn {
   skv_db *db;
   skv_products products;

@@ -278,16 +278,39 @@ static int recover_build(void *arg, const skv_version *version, skv_buf *edit,
   return STRATAKV_OK;
 }
 
-/* Finish the INGEST that the log ends with. If its files are gone it was never
- * acknowledged, and gc of a survivor took them: the log ends before it. */
-static int recover_ingest(skv_db *db, skv_memlog *log, recover_end *end,
-                          skv_err *err) {
+/* The files of the INGEST that the log ends with are gone. If its record never
+ * became durable while they were there it was not acknowledged, and its writer
+ * or gc of a survivor took them: OK, the log ends before it. Else they are
+ * lost. */
+static int recover_ingest_gone(const recover_page *page, uint64_t lsn,
+                               skv_err *err) {
+  if (!page->known || page->durable <= lsn) return STRATAKV_OK;
+  char what[sizeof err->message] = "";
+  if (err) memcpy(what, err->message, sizeof what);
+  return SKV_ERROR(err, STRATAKV_CORRUPT,
+                   "a segment of the INGEST at LSN %llu is missing: %.300s",
+                   (unsigned long long)lsn, what);
+}
+
+/* Looked at before the page says that the record is durable. */
+static int recover_seek_ingest(skv_db *db, const skv_memlog *log,
+                               recover_end *end, const recover_page *page,
+                               skv_err *err) {
   if (end->ingest.type == 0) return STRATAKV_OK;
   uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
-  int rc = skv_ingest_finish(db, end->ingest.payload, lsn, err);
+  int rc = skv_ingest_seek(db, end->ingest.payload, err);
   if (rc != STRATAKV_NOTFOUND) return rc;
   end->tail = lsn;
-  return STRATAKV_OK;
+  end->ingest.type = 0;
+  return recover_ingest_gone(page, lsn, err);
+}
+
+/* Finish the INGEST that the log ends with. */
+static int recover_ingest(skv_db *db, const skv_memlog *log,
+                          const recover_end *end, skv_err *err) {
+  if (end->ingest.type == 0) return STRATAKV_OK;
+  uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
+  return skv_ingest_finish(db, end->ingest.payload, lsn, err);
 }
 
 /* Something stands at the end that is no record: a torn write, or damage that
@@ -307,7 +330,9 @@ static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
                            const recover_page *page, skv_err *err) {
   uint64_t from = SKV_WAL_HEADER;
   if (page->known) from = skv_memlog_limit(log, page->durable);
-  int rc = recover_rewrite(log, from, end->place.offset, err);
+  int rc = recover_seek_ingest(db, log, end, page, err);
+  if (rc == STRATAKV_OK)
+    rc = recover_rewrite(log, from, end->place.offset, err);
   if (rc != STRATAKV_OK) return rc;
 
   SKV_POINT("recover.synced");
@@ -487,7 +512,8 @@ static int recover_rewrite_head(skv_db *db, skv_err *err) {
 /* What a reader of its own shows of an INGEST that the log ends with: as
  * recover_ingest, and nothing is named. */
 static int recover_ingest_private(skv_db *db, const skv_memlog *log,
-                                  const recover_end *end, skv_err *err) {
+                                  const recover_end *end,
+                                  const recover_page *page, skv_err *err) {
   skv_state *state = NULL;
   if (end->ingest.type == 0) return STRATAKV_OK;
   uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
@@ -495,7 +521,7 @@ static int recover_ingest_private(skv_db *db, const skv_memlog *log,
   if (rc == STRATAKV_OK) skv_poke(&db->shared->ingest, lsn);
   if (rc == STRATAKV_NOTFOUND) {
     skv_poke(&db->shared->visible, lsn);
-    rc = STRATAKV_OK;
+    rc = recover_ingest_gone(page, lsn, err);
   }
   skv_state_unref(state);
   return rc;
@@ -545,7 +571,8 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   if (db->is_private ||
       (clean != 0 && !page.fenced && recover_may_go_on(log, &end))) {
     recover_publish(db, end.tail, end.place.epoch + 1);
-    if (db->is_private) return recover_ingest_private(db, log, &end, err);
+    if (db->is_private)
+      return recover_ingest_private(db, log, &end, &page, err);
     skv_write_adopt_alone(db, log, &end.place, end.last.type);
     SKV_POINT("recover.reopened");
     return skv_head_edit(db, recover_void_clean, NULL, err);

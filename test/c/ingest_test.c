@@ -5,7 +5,8 @@
  *
  *   1  a large commit whose segments cannot be named: OK, and at once read by
  *      this process, by another one, by a newcomer, by check, backup and a
- *      reader of the files that a death leaves; the next who writes names them
+ *      reader of the files that a death leaves; the next who writes names them;
+ *      if its segments are lost after that, opening says so
  *   2  the same with a failed sync: read by the same, until every process has
  *      closed and the next open names them
  *   3  its creator closes, and another process collects garbage
@@ -27,6 +28,7 @@ static stratakv_store *store, *other;
 static uint32_t table;
 static stratakv_options options;
 static uint32_t rows[KEYS]; /* the model */
+static unsigned lost_checked;
 
 static stratakv_store *open_in(skv_env *in) {
   stratakv_store *opened = NULL;
@@ -160,6 +162,37 @@ static void commit_with(const skv_fault *fault) {
   CHECK(is_unnamed());
 }
 
+/* A segment is lost while nobody has the store open: told by who knows that it
+ * was there. */
+static void check_lost(void) {
+  fixture_image image = fixture_take(mem), less = {0};
+  unsigned dropped = 0;
+  for (size_t i = 0; i < image.count; i++) {
+    const fixture_file *file = &image.files[i];
+    int kind = skv_name_parse(file->name).kind;
+    bool is_lost = kind == SKV_NAME_TMP && file->size < options.wal_size;
+    dropped += is_lost;
+    if (!is_lost) fixture_add(&less, file->name, file->bytes, file->size);
+  }
+  for (int read_only = 0; dropped > 0 && read_only < 2; read_only++) {
+    skv_env *world = fixture_world(&less);
+    stratakv_store *opened = NULL;
+    fixture_same_boot(world);
+    options.read_only = read_only;
+    options.create = !read_only;
+    FAILS(STRATAKV_CORRUPT,
+          skv_open_in(world, FIXTURE_PATH, &options, &fixture_err, &opened));
+    CHECK(strstr(fixture_err.message, "INGEST at LSN") != NULL);
+    (void)stratakv_close(opened, NULL);
+    skv_env_mem_free(world);
+  }
+  options.read_only = 0;
+  options.create = 1;
+  lost_checked += dropped > 0;
+  fixture_clear(&less);
+  fixture_clear(&image);
+}
+
 static void test_unnamed(const char *operation, const char *file,
                          bool is_forever) {
   skv_fault fault = {.operation = operation,
@@ -173,6 +206,7 @@ static void test_unnamed(const char *operation, const char *file,
   check_all();
   check_backup();
   skv_env_fault_set(env, NULL);
+  check_lost();
   check_all();
   rows[5] = 5;
   OK(fixture_put(other, table, 5, 5, NULL)); /* names them */
@@ -343,5 +377,6 @@ int main(void) {
     test_unknown(LARGE, by_put);
   }
   test_not_durable();
+  CHECK(lost_checked > 0);
   return check_end();
 }
