@@ -3,6 +3,8 @@
  */
 #include "engine/tree/picker.h"
 
+#include <assert.h>
+
 #include "engine/util/alloc.h"
 
 #define PICK_LEVEL0_RUNS 4u
@@ -230,17 +232,31 @@ void skv_plan_clear(skv_plan *plan) {
   memset(plan, 0, sizeof *plan);
 }
 
+/* Whether the plan, if it takes any of level 0, takes the oldest run. */
+static bool pick_takes_oldest(const picker *p, const skv_plan *plan) {
+  bool any = false;
+  for (size_t i = 0; i < plan->upper; i++) {
+    const skv_segref *ref = plan->inputs[i];
+    if (ref->level > 0) continue;
+    any = true;
+    if (ref->run == p->version->runs[p->version->run_count - 1].id) return true;
+  }
+  return !any;
+}
+
 /*
  * INV-6: nothing older than the plan's entries can be elsewhere. Deeper levels
  * are older; of level 0 a plan takes all runs down to the oldest, so that only
  * younger ones are left out.
  */
 static bool pick_is_bottom(const picker *p, const skv_plan *plan) {
+  bool takes_oldest = pick_takes_oldest(p, plan);
+  assert(takes_oldest);
   pick_range hull = pick_hull(plan->inputs, plan->count);
   for (unsigned level = plan->level + 1; level < SKV_LEVELS; level++) {
     if (pick_overlaps(&p->version->levels[level], hull)) return false;
   }
-  return true;
+  return takes_oldest;
 }
 
 /* Whether the uppers would be a small segment. Not if one is trimmed: then the
