@@ -426,12 +426,13 @@ STRATAKV_API uint64_t stratakv_cursor_version(const stratakv_cursor *c);
 /* Write everything committed before the call to segments. */
 STRATAKV_API int stratakv_flush(stratakv_store *store, stratakv_error *err);
 
-/* Told now and then during a long call: 0..1 done. Not 0 cancels it with
- * INTERRUPT; what is finished stays. */
+/* Told now and then during a long call, by the calling thread: 0..1 done. Not 0
+ * cancels it with INTERRUPT. */
 typedef int (*stratakv_progress)(void *arg, double done);
 
 /* Flush, and merge all segments to the bottom level, dropping every dead
- * entry. Readers and writers go on. progress may be NULL. */
+ * entry. Readers and writers go on. progress may be NULL; if it cancels, what
+ * is finished stays. */
 STRATAKV_API int stratakv_compact(stratakv_store *store,
                                   stratakv_progress progress, void *arg,
                                   stratakv_error *err);
@@ -484,7 +485,8 @@ typedef struct stratakv_watch {
  * sizes, numbers of entries, LSNs, search order). Goes on behind damage.
  * Readers and writers go on meanwhile.
  *
- * watch may be NULL. CORRUPT, with the first of them, if there was DAMAGE.
+ * watch may be NULL. CORRUPT, with the first of them, if there was DAMAGE;
+ * INTERRUPT and NOMEM end it early, whatever was found.
  */
 STRATAKV_API int stratakv_check(stratakv_store *store,
                                 const stratakv_watch *watch,
@@ -504,7 +506,9 @@ STRATAKV_API int stratakv_check(stratakv_store *store,
  * refused at opening: CANTOPEN while it holds nothing, else CORRUPT, as a store
  * without CURRENT is. Remove it.
  *
- * CANTOPEN  path is not empty, or cannot be made
+ * CANTOPEN   path is not empty, cannot be made, or lies within the store
+ * FULL       no space at path
+ * INTERRUPT  progress said stop; as after any failure, nothing stays
  */
 STRATAKV_API int stratakv_backup(stratakv_store *store, const char *base,
                                  const char *path, const stratakv_watch *watch,
@@ -525,7 +529,11 @@ typedef struct stratakv_salvaged {
  * bring back deleted entries; whatever is lost or doubtful is reported. OK if
  * a store was made, whatever was lost; out may be NULL.
  *
- * CANTOPEN  nothing of a store is at `from`, or `to` is not empty
+ * CANTOPEN   nothing of a store is at `from`, or `to` is not empty, cannot be
+ *            made, or lies within `from`
+ * NOTADB     a newer format wrote it
+ * FULL       no space at `to`
+ * INTERRUPT  a callback said stop; as after any failure, nothing stays at `to`
  */
 STRATAKV_API int stratakv_salvage(const char *from, const char *to,
                                   const stratakv_watch *watch,
@@ -538,8 +546,10 @@ typedef int (*stratakv_line)(void *arg, const char *line);
  * Describe one file of a store, record by record (a log), edit by edit (a
  * manifest), block by block (a segment), or CURRENT, SHARED, OWNERS: for
  * people; the lines' form may change. With `entries` not 0 each entry of a log
- * or segment has a line. Reads only; the store may be in use. CORRUPT, after
- * the lines that could be made, if something is damaged.
+ * or segment has a line. Reads only; the store may be in use. line may be NULL.
+ *
+ * CORRUPT   something is damaged; the lines that could be made were made
+ * CANTOPEN  there is no such file
  */
 STRATAKV_API int stratakv_inspect(const char *file, int entries,
                                   stratakv_line line, void *arg,
