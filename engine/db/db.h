@@ -30,7 +30,7 @@
 /* A store's first log, and one after recovery: small, so that opening is
  * fast. */
 #define SKV_FIRST_WAL (4u << 20)
-#define SKV_LOG_RESERVE 128 /* kept free for ABORT and SEAL (L5) */
+#define SKV_LOG_RESERVE 128            /* kept free for ABORT and SEAL (L5) */
 #define SKV_SYNC_BYTES (1u << 20)      /* `normal` syncs this often, */
 #define SKV_SYNC_NS 100000000u         /* and this often */
 #define SKV_WRITEBACK_BYTES (4u << 20) /* P16 */

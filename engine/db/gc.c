@@ -5,7 +5,8 @@
  *
  * Unnamed files belong to their creator while it lives (P4), and to an INGEST
  * that is not finished: none can be while visible has reached the tail, but one
- * that was left (skv_ingest_unnamed). Logs are in no INGEST. What had to stay for that is looked at again soon.
+ * that was left (skv_ingest_unnamed). Logs are in no INGEST. What had to stay
+ * for that is looked at again soon.
  */
 #include "engine/db/db.h"
 #include "engine/util/point.h"

@@ -1,9 +1,9 @@
 /*
  * The background: a worker that flushes, compacts, prepares logs, frees states
- * and collects garbage, and a syncer that syncs for `normal`, starts write-back,
- * lets a kept WRITE lapse, gives it to who asks, finishes an INGEST that was
- * left, and undoes a forgotten prepare. The syncer never waits for the worker
- * (P14).
+ * and collects garbage, and a syncer that syncs for `normal`, starts
+ * write-back, lets a kept WRITE lapse, gives it to who asks, finishes an INGEST
+ * that was left, and undoes a forgotten prepare. The syncer never waits for the
+ * worker (P14).
  */
 #include "engine/db/db.h"
 #include "engine/util/point.h"
@@ -255,7 +255,8 @@ static bool syncer_has_work(skv_db *db) {
                   atomic_load(&db->unsynced) > 0);
 }
 
-/* P16: start write-back of what was appended since the last time, by whomever. */
+/* P16: start write-back of what was appended since the last time, whoever
+ * appended it. */
 static void syncer_write_back(skv_db *db, uint64_t *number, uint64_t *from) {
   skv_mutex_lock(&db->state_mutex);
   skv_memlog *log = skv_memlog_ref(db->state->logs[db->state->log_count - 1]);

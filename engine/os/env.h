@@ -37,12 +37,11 @@ struct skv_file {
   skv_env *env;
 };
 
-/* dir_open flags */
-#define SKV_DIR_CREATE 1    /* make the last component, mode 0700 */
+/* dir_open flags. BENEATH: path is relative to base and must stay beneath it,
+ * without a symlink on the way: AUTH otherwise. */
+#define SKV_DIR_CREATE 1 /* make the last component, mode 0700 */
+#define SKV_DIR_BENEATH 2
 #define SKV_DIR_EXCLUSIVE 4 /* with CREATE: CONSTRAINT if it exists */
-#define SKV_DIR_BENEATH                                                        \
-  2 /* path is relative to base and must stay beneath it,
-                            no symlink on the way: AUTH otherwise */
 
 typedef struct skv_dir_info {
   uint64_t device; /* with inode: which directory this is */

@@ -18,8 +18,8 @@
 
 #include "engine/util/alloc.h"
 
-#define POSIX_ZEROS_SIZE                                                       \
-  4096 /* single pages stay single folios (store.h, LOGS) */
+/* Single pages stay single folios (store.h, LOGS). */
+#define POSIX_ZEROS_SIZE 4096
 
 static skv_posix_file *posix_file(skv_file *file) {
   return (skv_posix_file *)file;

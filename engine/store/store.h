@@ -91,16 +91,16 @@ int skv_store_sync_names(skv_store *store, skv_err *err);
 
 /* ---- Locks and the shared page ----------------------------------------- */
 
-/* Bytes of LOCK. P13: this is also the lock order. SLOT+i is the liveness of
- * process slot i. */
+/* Bytes of LOCK. P13: this is also the lock order. PRIVATE is shared by private
+ * readers: it keeps logs as they are. SLOT+i is the liveness of process slot
+ * i. */
 #define SKV_LOCK_ATTACH 0
 #define SKV_LOCK_FLUSH 1
 #define SKV_LOCK_COMPACT 2
 #define SKV_LOCK_WRITE 3
 #define SKV_LOCK_HEAD 4
 #define SKV_LOCK_ALIVE 5
-#define SKV_LOCK_PRIVATE                                                       \
-  6 /* shared by private readers: keeps logs as they are */
+#define SKV_LOCK_PRIVATE 6
 #define SKV_LOCK_SLOT 64
 
 /* Open LOCK (making it if `create`) and register it for fork. */

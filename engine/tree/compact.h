@@ -68,7 +68,8 @@ int skv_produce(skv_job *job, skv_iter *input, bool drop_tombstones,
  *
  * A slice ends between two keys and has consumed at least one, so it always
  * makes progress, even if everything in it was dropped and there is no
- * product: picked again and again, plans come to an end. On failure edit and products hold nothing of it.
+ * product: picked again and again, plans come to an end. On failure edit and
+ * products hold nothing of it.
  */
 int skv_compact_slice(skv_job *job, const skv_version *version,
                       const skv_plan *plan, skv_err *err,

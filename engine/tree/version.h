@@ -156,7 +156,8 @@ uint64_t skv_version_level_bytes(const skv_version *version, unsigned level);
 int skv_segref_get(skv_tree *tree, skv_segref *ref, skv_err *err,
                    skv_seg **out);
 
-/* The open file itself, whose name may be gone; lives as long as the segment. */
+/* The open file itself, whose name may be gone; it lives as long as the
+ * segment. */
 skv_in *skv_segref_in(skv_segref *ref);
 
 /*

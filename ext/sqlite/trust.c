@@ -1,8 +1,8 @@
 /*
  * Deciding base, owner and grant for an open, and the place of a backup: see
  * trust.h. The only system call here is realpath(), which asks whether a
- * requested path lies in a granted root; what was opened is compared once more after the open, so a
- * path that changes in between gains nothing.
+ * requested path lies in a granted root; what was opened is compared once more
+ * after the open, so a path that changes in between gains nothing.
  */
 #include "ext/sqlite/trust.h"
 
