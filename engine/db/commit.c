@@ -220,18 +220,30 @@ static int commit_not_fenced(skv_db *db, skv_err *err) {
                    "fdatasync failed; the outcome is known at the next open");
 }
 
+static void commit_fail_group(skv_commit *group, int rc, const skv_err *err) {
+  for (skv_commit *c = group; c; c = c->next) {
+    c->rc = rc;
+    c->err = *err;
+  }
+}
+
 /* Append all, sync once if anyone wants it, publish. */
 static void commit_group(skv_db *db, skv_commit *group) {
   SKV_OPERATION("commit");
   bool full = commit_sync_due(db, group);
   uint64_t appended = 0;
+  skv_err err;
+  int rc = full ? skv_write_look(db, &err) : STRATAKV_OK;
+  if (rc != STRATAKV_OK) {
+    commit_fail_group(group, rc, &err);
+    return;
+  }
   for (skv_commit *c = group; c; c = c->next) {
     commit_append_one(db, c, full);
     appended += c->appended;
   }
   if (appended == 0) return;
-  skv_err err;
-  int rc = full ? skv_append_sync(db, &err) : commit_not_fenced(db, &err);
+  rc = full ? skv_append_sync(db, &err) : commit_not_fenced(db, &err);
   if (rc == STRATAKV_OK) {
     skv_append_publish(db);
     atomic_fetch_add_explicit(&db->counters.commits, appended,
@@ -244,13 +256,6 @@ static void commit_group(skv_db *db, skv_commit *group) {
       c->rc = rc;
       c->err = err;
     }
-}
-
-static void commit_fail_group(skv_commit *group, int rc, const skv_err *err) {
-  for (skv_commit *c = group; c; c = c->next) {
-    c->rc = rc;
-    c->err = *err;
-  }
 }
 
 /* Give leadership back: the first in the queue, or who waits for it alone,

@@ -106,6 +106,7 @@ struct skv_db {
   uint64_t segment_bytes; /* aimed at in new segments */
   bool is_private;        /* read-only replay of an unattached store (P7), */
   bool is_beside;         /* or of one that others may be writing */
+  _Atomic bool is_gone;   /* its files were removed or replaced */
   bool env_owned;         /* a :memory: store: the environment goes with it */
 
   /* registry.c */
@@ -283,6 +284,9 @@ void skv_write_done(skv_db *db);
 int skv_write_fence(skv_db *db, int rc); /* a sync failed; returns rc */
 void skv_write_doubt(skv_db *db); /* reads verify what may not be durable */
 int skv_write_fenced(skv_db *db, skv_err *err);
+/* IOERR if the store's files were removed or replaced: looks, or as last seen. */
+int skv_write_look(skv_db *db, skv_err *err);
+int skv_write_gone(skv_db *db, skv_err *err);
 
 /* ---- commit.c ---------------------------------------------------------- */
 /* One commit in the queue; on its caller's stack. */

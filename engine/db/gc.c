@@ -12,6 +12,7 @@
 #include "engine/util/point.h"
 
 void skv_gc_unnamed(skv_db *db, const skv_name *tmp) {
+  if (skv_write_look(db, NULL) != STRATAKV_OK) return;
   (void)skv_store_remove(db->store, tmp, NULL); /* ours; absent is fine */
 }
 

@@ -20,10 +20,13 @@ int skv_head_lock(skv_db *db, skv_err *err) {
     skv_mutex_lock(&db->head_mutex);
     if (db->is_private) return STRATAKV_OK;
     int rc = skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_EXCLUSIVE, err);
+    if (rc == STRATAKV_OK) rc = skv_write_look(db, err);
     if (rc == STRATAKV_OK) {
       SKV_POINT("head.locked");
       return rc;
     }
+    if (atomic_load(&db->is_gone))
+      (void)skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_UNLOCK, NULL);
     skv_mutex_unlock(&db->head_mutex); /* readers follow the head meanwhile */
     if (rc != STRATAKV_BUSY) return rc;
     if (db->env->now(db->env) > end)

@@ -75,6 +75,7 @@ static int prepare_lead(stratakv_txn *txn, uint64_t deadline,
                   deadline);
   int rc = skv_stall_wait(db, deadline, timeout_ms, err);
   if (rc == STRATAKV_OK) rc = skv_write_acquire(db, deadline, timeout_ms, err);
+  if (rc == STRATAKV_OK) rc = skv_write_look(db, err);
   if (rc == STRATAKV_OK) rc = skv_txn_validate(txn, true, seen, err);
   if (rc == STRATAKV_OK) rc = prepare_append(txn, err);
   return rc;

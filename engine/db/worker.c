@@ -298,6 +298,7 @@ static void *syncer_main(void *arg) {
       skv_sync_now(db);
       synced = now;
     }
+    if (work) (void)skv_write_look(db, NULL);
     syncer_write_back(db, &log, &written_back);
     syncer_lapse(db);
     syncer_finish(db);

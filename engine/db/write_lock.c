@@ -21,6 +21,22 @@ int skv_write_fenced(skv_db *db, skv_err *err) {
                    "process has closed it");
 }
 
+/* A restored copy, or nothing, is where the store was: what this process would
+ * write nobody will read, or it is another's. */
+int skv_write_gone(skv_db *db, skv_err *err) {
+  if (!atomic_load(&db->is_gone)) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_IOERR,
+                   "the files of \"%s\" were removed or replaced while they "
+                   "were in use; close it everywhere",
+                   skv_store_info(db->store)->path);
+}
+
+int skv_write_look(skv_db *db, skv_err *err) {
+  if (!db->is_private && skv_store_is_gone(db->store))
+    atomic_store(&db->is_gone, true);
+  return skv_write_gone(db, err);
+}
+
 int skv_write_fence(skv_db *db, int rc) {
   if (rc == STRATAKV_IOERR_FSYNC) {
     skv_poke(&db->shared->fence, 1);
@@ -247,6 +263,7 @@ static int write_wait(skv_db *db, uint64_t deadline, uint32_t waited_ms,
 int skv_write_acquire(skv_db *db, uint64_t deadline, uint32_t waited_ms,
                       skv_err *err) {
   int rc = skv_write_fenced(db, err);
+  if (rc == STRATAKV_OK) rc = skv_write_gone(db, err);
   if (rc != STRATAKV_OK || db->write_held) return rc;
   if (db->is_private)
     return SKV_ERROR(err, STRATAKV_READONLY, "the store is open read-only");
@@ -257,7 +274,8 @@ int skv_write_acquire(skv_db *db, uint64_t deadline, uint32_t waited_ms,
   if (rc != STRATAKV_OK) return rc;
   db->write_held = true;
   SKV_POINT("write.locked");
-  rc = write_takeover(db, err);
+  rc = skv_write_look(db, err);
+  if (rc == STRATAKV_OK) rc = write_takeover(db, err);
   SKV_POINT("write.taken");
   if (rc != STRATAKV_OK) skv_write_abandon(db);
   return rc;

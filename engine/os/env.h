@@ -108,6 +108,8 @@ struct skv_env {
                    skv_file **out);
   void (*file_close)(skv_file *file);
   int (*file_size)(skv_file *file, skv_err *err, uint64_t *size);
+  /* Whether a name leads to it still; true if that cannot be known. */
+  bool (*file_is_named)(skv_file *file);
   /* Read exactly size bytes; *got is how many there were before the end. */
   int (*file_read)(skv_file *file, uint64_t offset, void *data, size_t size,
                    skv_err *err, size_t *got);

@@ -251,6 +251,10 @@ static int fault_file_size(skv_file *file, skv_err *err, uint64_t *size) {
   return fault_inner(file->env)->file_size(fault_inner_file(file), err, size);
 }
 
+static bool fault_file_is_named(skv_file *file) {
+  return fault_inner(file->env)->file_is_named(fault_inner_file(file));
+}
+
 static int fault_file_read(skv_file *file, uint64_t offset, void *data,
                            size_t size, skv_err *err, size_t *got) {
   *got = 0;
@@ -391,6 +395,7 @@ static const skv_env fault_functions = {
     .file_open = fault_file_open,
     .file_close = fault_file_close,
     .file_size = fault_file_size,
+    .file_is_named = fault_file_is_named,
     .file_read = fault_file_read,
     .file_write = fault_file_write,
     .file_sync = fault_file_sync,

@@ -118,6 +118,12 @@ static int mem_file_size(skv_file *file, skv_err *err, uint64_t *size) {
   return STRATAKV_OK;
 }
 
+static bool mem_file_is_named(skv_file *file) {
+  bool named = mem_file_lock_fs(file)->names > 0;
+  mem_file_unlock_fs(file);
+  return named;
+}
+
 static int mem_file_read(skv_file *file, uint64_t offset, void *data,
                          size_t size, skv_err *err, size_t *got) {
   SKV_UNUSED(err);
@@ -349,6 +355,7 @@ void skv_mem_file_functions(skv_env *env) {
   env->file_open = mem_file_open;
   env->file_close = mem_file_close;
   env->file_size = mem_file_size;
+  env->file_is_named = mem_file_is_named;
   env->file_read = mem_file_read;
   env->file_write = mem_file_write;
   env->file_sync = mem_file_sync;

@@ -208,6 +208,7 @@ skv_env *skv_env_posix(void) {
       .file_open = skv_posix_file_open,
       .file_close = skv_posix_file_close,
       .file_size = skv_posix_file_size,
+      .file_is_named = skv_posix_file_is_named,
       .file_read = skv_posix_file_read,
       .file_write = skv_posix_file_write,
       .file_sync = skv_posix_file_sync,

@@ -63,6 +63,7 @@ int skv_posix_file_open(skv_dir *dir, const char *name, int flags, skv_err *err,
                         skv_file **out);
 void skv_posix_file_close(skv_file *file);
 int skv_posix_file_size(skv_file *file, skv_err *err, uint64_t *size);
+bool skv_posix_file_is_named(skv_file *file);
 int skv_posix_file_read(skv_file *file, uint64_t offset, void *data,
                         size_t size, skv_err *err, size_t *got);
 int skv_posix_file_write(skv_file *file, uint64_t offset, const void *data,

@@ -137,6 +137,11 @@ int skv_posix_file_size(skv_file *base, skv_err *err, uint64_t *size) {
   return STRATAKV_OK;
 }
 
+bool skv_posix_file_is_named(skv_file *base) {
+  struct stat st;
+  return fstat(posix_file(base)->fd, &st) != 0 || st.st_nlink > 0;
+}
+
 /* ---- Reading and writing ----------------------------------------------- */
 
 int skv_posix_file_read(skv_file *base, uint64_t offset, void *data,

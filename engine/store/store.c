@@ -361,6 +361,10 @@ int skv_store_lock(skv_store *store, unsigned which, int mode, skv_err *err) {
   return store->env->file_lock(store->lock, which, 1, mode, err);
 }
 
+bool skv_store_is_gone(skv_store *store) {
+  return store->lock && !store->env->file_is_named(store->lock);
+}
+
 /* Its bytes once more: a copy of a store may have holes here, or share blocks
  * with what it was copied from, and a store through the mapping that finds no
  * space for them is SIGBUS. */

@@ -108,6 +108,9 @@ int skv_store_lock_open(skv_store *store, bool create, skv_err *err);
 /* Take, change or give back a lock; never waits: BUSY. One lock's calls are
  * made by one thread at a time (the owner has a mutex for it). */
 int skv_store_lock(skv_store *store, unsigned which, int mode, skv_err *err);
+/* Whether LOCK was removed, or replaced by another file: then the store's files
+ * were, and who opens what is there now shares nothing with us. */
+bool skv_store_is_gone(skv_store *store);
 
 #define SKV_SHARED_SIZE 16384
 /* Map SHARED (created zeroed if `create`); writable unless read_only. Stays

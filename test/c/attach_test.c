@@ -9,6 +9,7 @@
  *   4  the head of a dead writer, with every step of adopting it failing
  *   5  words of the page that cannot be; pins
  *   6  a read-only handle that is alone, or cannot lock to join
+ *   7  a store whose files were removed or replaced while it was open
  *
  * Covers: INV-2, INV-7, INV-9, P1, P3, P7, P8, P11, P12
  */
@@ -541,6 +542,45 @@ static void test_beside(void) {
   end();
 }
 
+/* ---- 7 ----------------------------------------------------------------- */
+
+/* Nothing is acknowledged that nobody will read, and what another store has
+ * there now is let alone. */
+static void test_removed(void) {
+  skv_err err;
+  stratakv_txn *txn = NULL;
+  stratakv_table_info info;
+  skv_file *file = NULL;
+  begin();
+  put(first, 1, 1);
+  skv_dir *dir = skv_store_dir(first->db->store);
+  OK(stratakv_begin(first, &fixture_err, &txn));
+  OK(stratakv_txn_put(txn, table, "x", 1, "x", 1, 0, &fixture_err));
+  OK(env->dir_unlink(dir, "LOCK", &fixture_err));
+  OK(env->file_open(dir, "LOCK", SKV_FILE_WRITE | SKV_FILE_CREATE, &fixture_err,
+                    &file));
+  env->file_close(file);
+  OK(env->file_open(dir, "000099.seg", SKV_FILE_WRITE | SKV_FILE_CREATE,
+                    &fixture_err, &file));
+  env->file_close(file);
+  FAILS(STRATAKV_IOERR, stratakv_prepare(txn, &fixture_err));
+  CHECK(says("removed or replaced"));
+  FAILS(STRATAKV_IOERR, stratakv_commit(txn, &fixture_err, NULL));
+  stratakv_rollback(txn);
+  FAILS(STRATAKV_IOERR, fixture_put(first, table, 2, 2, NULL));
+  FAILS(STRATAKV_IOERR, stratakv_table(first, "other", STRATAKV_KEY_TEXT, 1,
+                                       &fixture_err, &info));
+  FAILS(STRATAKV_IOERR, stratakv_flush(first, &fixture_err));
+  FAILS(STRATAKV_IOERR, skv_gc(first->db, &err));
+  if (OK(env->file_open(dir, "000099.seg", 0, &fixture_err, &file)))
+    env->file_close(file);
+  OK(env->dir_unlink(dir, "000099.seg", &fixture_err));
+  CHECK(shows(first));
+  FAILS(STRATAKV_IOERR, stratakv_close(first, &fixture_err));
+  first = NULL;
+  end();
+}
+
 int main(void) {
   test_busy_write();
   test_busy_attach();
@@ -559,5 +599,6 @@ int main(void) {
   test_pin();
   test_private();
   test_beside();
+  test_removed();
   return check_end();
 }

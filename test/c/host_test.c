@@ -7,6 +7,7 @@
  *   root  what the superuser makes in a user's store is the user's, but a name
  *         that was there is not given away (for the superuser only)
  *   holes a store that was copied with holes is filled before it is mapped
+ *   gone  who has a store open that is removed is told, in every mode
  *
  * Usage: host_test [directory]. Covers: INV-9
  */
@@ -248,6 +249,32 @@ static void test_holes(void) {
         st.st_blocks * 512 >= SKV_SHARED_SIZE);
 }
 
+/* ---- A store that is removed --------------------------------------------- */
+
+static void test_gone(int sync) {
+  char command[sizeof base + 16];
+  stratakv_options options;
+  stratakv_table_info table;
+  stratakv_store *store;
+  stratakv_options_init(&options);
+  options.create = 1;
+  options.sync = sync;
+  if (!OK(stratakv_open(path_of("gone"), &options, &fixture_err, &store)))
+    return;
+  OK(stratakv_table(store, "kv", STRATAKV_KEY_TEXT, 1, &fixture_err, &table));
+  OK(stratakv_put(store, table.id, "a", 1, "b", 1, &fixture_err, NULL));
+  snprintf(command, sizeof command, "rm -rf '%s'", path_of("gone"));
+  CHECK(system(command) == 0);
+  int rc = STRATAKV_OK;
+  for (int i = 0; i < 20000 && rc == STRATAKV_OK; i++) {
+    rc = stratakv_put(store, table.id, "a", 1, "c", 1, &fixture_err, NULL);
+    if (sync == STRATAKV_SYNC_FULL) break; /* at once */
+    usleep(1000);
+  }
+  CHECK(rc == STRATAKV_IOERR);
+  FAILS(STRATAKV_IOERR, stratakv_close(store, &fixture_err));
+}
+
 int main(int argc, char **argv) {
   snprintf(base, sizeof base, "%s/host_test.XXXXXX", argc > 1 ? argv[1] : ".");
   if (mkdtemp(base) == NULL) {
@@ -259,6 +286,9 @@ int main(int argc, char **argv) {
   test_fork_lock(false);
   test_root();
   test_holes();
+  test_gone(STRATAKV_SYNC_FULL);
+  test_gone(STRATAKV_SYNC_NORMAL);
+  test_gone(STRATAKV_SYNC_OFF);
   char command[sizeof base + 16];
   snprintf(command, sizeof command, "rm -rf '%s'", base);
   CHECK(system(command) == 0);
