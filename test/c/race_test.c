@@ -2,8 +2,8 @@
  * What a thread finds by a word that another stored, or frees because it was
  * the last who held it, must have been written, or read, before. Each case has
  * two threads that take turns without ordering anything, so that nothing but
- * the engine's own acquire and release stands between them, and the race
- * detector tells when one is missing. In other builds it only runs.
+ * the engine's own acquire and release, or mutex, stands between them, and the
+ * race detector tells when one is missing. In other builds it only runs.
  *
  * Covers: INV-4, INV-9
  */
@@ -13,6 +13,7 @@
 
 #include "engine/db/txn.h"
 #include "engine/mem/mem_internal.h"
+#include "engine/seg/cache.h"
 #include "engine/tree/version_impl.h"
 #include "engine/util/hash.h"
 #include "engine/wal/wal.h"
@@ -293,6 +294,7 @@ static void test_changes(void) {
 typedef struct store_case {
   skv_env *env, *other_env;
   stratakv_store *store, *other; /* of two processes */
+  stratakv_store *third;         /* of the first */
   uint32_t table;
   skv_version *version, *next;
   skv_segref *ref, *copy;
@@ -470,11 +472,207 @@ static void test_versions(store_case *s) {
   in_turn("a segment's file", file_read, file_drop, s);
 }
 
+static void file_in(void *arg) {
+  CHECK(skv_segref_in(((store_case *)arg)->ref) != NULL);
+}
+
+/* ---- What a mutex keeps ------------------------------------------------ */
+
+/* The first touches all that the mutex keeps; then what the second does first
+ * must take it. */
+static void handle_come_and_go(void *arg) {
+  OK(stratakv_close(store_open(((store_case *)arg)->env), &fixture_err));
+}
+
+static void handle_come(void *arg) {
+  store_case *s = arg;
+  s->third = store_open(s->env);
+}
+
+static void handle_go(void *arg) {
+  OK(stratakv_close(((store_case *)arg)->third, &fixture_err));
+}
+
+static void cache_use(void *arg) {
+  CHECK(skv_cache_get(((store_case *)arg)->store->db->tree.cache, 1, 2) ==
+        NULL);
+}
+
+static void cache_ask(void *arg) {
+  uint64_t bytes, hits, misses;
+  skv_cache_stats(((store_case *)arg)->store->db->tree.cache, &bytes, &hits,
+                  &misses);
+  CHECK(misses > 0);
+}
+
+static void test_mutexes(store_case *s) {
+  ref_begin(s);
+  in_turn("a segment's file is asked for", file_load, file_in, s);
+  skv_segref_unref(s->ref);
+  in_turn("a handle comes", handle_come_and_go, handle_come, s);
+  in_turn("a handle goes", handle_come_and_go, handle_go, s);
+  in_turn("the cache's figures", cache_use, cache_ask, s);
+}
+
+/* ---- The file system in memory ----------------------------------------- */
+
+typedef struct fs_case {
+  skv_env *env[2];   /* two processes */
+  skv_dir *dir[2];   /* the same directory */
+  skv_dir *empty[2]; /* and two that are empty */
+  skv_file *file[2];
+  void *map[2];
+  int step; /* what the second process does */
+} fs_case;
+
+static int fs_none(void *arg, const char *name) {
+  SKV_UNUSED(arg);
+  SKV_UNUSED(name);
+  return 0;
+}
+
+static void fs_make(skv_dir *dir, const char *name) {
+  skv_file *file;
+  OK(dir->env->file_open(dir, name, SKV_FILE_WRITE | SKV_FILE_CREATE,
+                         &fixture_err, &file));
+  OK(dir->env->file_write(file, 0, name, strlen(name), &fixture_err));
+  dir->env->file_close(file);
+}
+
+/* Everything that a process can change. */
+static void fs_change(void *arg) {
+  fs_case *f = arg;
+  skv_env *env = f->env[0];
+  skv_dir *dir;
+  skv_file *file;
+  void *map;
+  char chance[8];
+  OK(env->random(env, chance, sizeof chance, &fixture_err));
+  OK(env->dir_open(env, NULL, "/made", SKV_DIR_CREATE, &fixture_err, &dir));
+  OK(env->dir_remove(dir, &fixture_err));
+  env->dir_close(dir);
+  OK(env->dir_open(env, NULL, "/store", 0, &fixture_err, &dir));
+  env->dir_close(dir);
+  fs_make(f->dir[0], "a");
+  OK(env->dir_link(f->dir[0], "a", f->dir[0], "b", &fixture_err));
+  OK(env->dir_rename(f->dir[0], "b", "c", &fixture_err));
+  OK(env->dir_unlink(f->dir[0], "c", &fixture_err));
+  OK(env->file_open(f->dir[0], "x", SKV_FILE_WRITE, &fixture_err, &file));
+  OK(env->file_map(file, 4096, true, false, &fixture_err, &map));
+  env->unmap(env, map, 4096);
+  env->file_close(file);
+  skv_env_mem_free(skv_env_mem_process(env));
+}
+
+static void fs_dirs(fs_case *f) {
+  skv_env *env = f->env[1];
+  skv_dir_info info;
+  skv_dir *dir;
+  uint64_t bytes;
+  switch (f->step) {
+  case 0:
+    OK(env->dir_open(env, NULL, "/store", 0, &fixture_err, &dir));
+    env->dir_close(dir);
+    break;
+  case 1:
+    env->dir_close(f->dir[1]);
+    f->dir[1] = NULL;
+    break;
+  case 2: OK(env->dir_info(f->dir[1], &fixture_err, &info)); break;
+  case 3: OK(env->dir_list(f->dir[1], fs_none, NULL, &fixture_err)); break;
+  case 4: OK(env->dir_rename(f->dir[1], "y", "z", &fixture_err)); break;
+  case 5: OK(env->dir_unlink(f->dir[1], "y", &fixture_err)); break;
+  case 6:
+    OK(env->dir_link(f->dir[1], "y", f->dir[1], "z", &fixture_err));
+    break;
+  case 7: OK(env->dir_remove(f->empty[1], &fixture_err)); break;
+  case 8: OK(env->dir_free(f->dir[1], &fixture_err, &bytes)); break;
+  default: break;
+  }
+}
+
+#define FS_STEPS 15
+
+static void fs_use(void *arg) {
+  fs_case *f = arg;
+  skv_env *env = f->env[1], *third;
+  skv_file *file;
+  char chance[8];
+  switch (f->step) {
+  case 9: OK(env->random(env, chance, sizeof chance, &fixture_err)); break;
+  case 10:
+    third = skv_env_mem_process(env);
+    skv_env_mem_free(third);
+    break;
+  case 11:
+    skv_env_mem_free(env);
+    f->env[1] = NULL;
+    break;
+  case 12:
+    OK(env->file_open(f->dir[1], "x", 0, &fixture_err, &file));
+    env->file_close(file);
+    break;
+  case 13:
+    env->file_close(f->file[1]);
+    f->file[1] = NULL;
+    break;
+  case 14:
+    env->unmap(env, f->map[1], 4096);
+    f->map[1] = NULL;
+    break;
+  default: fs_dirs(f); break;
+  }
+}
+
+static void fs_begin(fs_case *f) {
+  f->env[0] = skv_env_mem_new();
+  f->env[1] = skv_env_mem_process(f->env[0]);
+  for (int i = 0; i < 2; i++) {
+    skv_env *env = f->env[i];
+    OK(env->dir_open(env, NULL, "/store", SKV_DIR_CREATE, &fixture_err,
+                     &f->dir[i]));
+    OK(env->dir_open(env, NULL, i ? "/empty1" : "/empty0", SKV_DIR_CREATE,
+                     &fixture_err, &f->empty[i]));
+  }
+  fs_make(f->dir[0], "x");
+  fs_make(f->dir[0], "y");
+  for (int i = 0; i < 2; i++) {
+    skv_env *env = f->env[i];
+    OK(env->file_open(f->dir[i], "x", SKV_FILE_WRITE, &fixture_err,
+                      &f->file[i]));
+    OK(env->file_map(f->file[i], 4096, true, false, &fixture_err, &f->map[i]));
+  }
+}
+
+static void fs_end(fs_case *f) {
+  for (int i = 0; i < 2; i++) {
+    skv_env *env = f->env[i];
+    if (env == NULL) continue;
+    if (f->map[i]) env->unmap(env, f->map[i], 4096);
+    if (f->file[i]) env->file_close(f->file[i]);
+    if (f->dir[i]) env->dir_close(f->dir[i]);
+    env->dir_close(f->empty[i]);
+    skv_env_mem_free(env);
+  }
+}
+
+static void test_fs(void) {
+  for (int step = 0; step < FS_STEPS; step++) {
+    fs_case f = {.step = step};
+    char name[40];
+    snprintf(name, sizeof name, "files in memory, step %d", step);
+    fs_begin(&f);
+    in_turn(name, fs_change, fs_use, &f);
+    fs_end(&f);
+  }
+}
+
 static void test_stores(void) {
   store_case s = store_begin();
   in_turn("what is visible", store_write, store_see, &s);
   in_turn("what is synced", store_write, store_sync, &s);
   test_versions(&s);
+  test_mutexes(&s);
   in_turn("a state", store_view, store_flush, &s);
   store_end(&s);
 }
@@ -484,6 +682,7 @@ int main(void) {
   test_mem();
   test_changes();
   test_stores();
+  test_fs();
   check_where = "";
   CHECK(skv_alloc_count() == allocated);
   return check_end();
