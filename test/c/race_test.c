@@ -10,12 +10,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "engine/db/txn.h"
 #include "engine/mem/mem_internal.h"
 #include "engine/seg/cache.h"
 #include "engine/tree/version_impl.h"
 #include "engine/util/hash.h"
+#include "engine/util/point.h"
 #include "engine/wal/wal.h"
 #include "test/c/db_fixture.h"
 
@@ -66,6 +68,57 @@ static void in_turn(const char *name, void (*first)(void *),
   pthread_join(a, NULL);
   pthread_join(b, NULL);
   CHECK(atomic_load(&turn) == 1);
+}
+
+/* Where the first of two is interrupted. */
+static const char *_Atomic pause_at;
+static _Thread_local bool may_pause;
+
+/* At most for a moment: the second may have to wait for a mutex of the first. */
+static void paused(void *arg, const char *name) {
+  const char *at = atomic_load_explicit(&pause_at, memory_order_relaxed);
+  SKV_UNUSED(arg);
+  if (!may_pause || at == NULL || strcmp(name, at) != 0) return;
+  atomic_store_explicit(&pause_at, NULL, memory_order_relaxed);
+  pass(1);
+  for (int i = 0; i < 100; i++) {
+    if (atomic_load_explicit(&turn, memory_order_relaxed) == 2) return;
+    usleep(1000);
+  }
+}
+
+static void *two_paused(void *arg) {
+  two *t = arg;
+  may_pause = true;
+  t->first(t->arg);
+  return NULL;
+}
+
+static void *two_between(void *arg) {
+  two *t = arg;
+  await(1);
+  t->second(t->arg);
+  pass(2);
+  return NULL;
+}
+
+/* The second runs while the first stands at that point. */
+static void in_between(const char *name, const char *point,
+                       void (*first)(void *), void (*second)(void *),
+                       void *arg) {
+  two t = {first, second, arg};
+  pthread_t a, b;
+  check_where = name;
+  pass(0);
+  skv_point_set(paused, NULL);
+  atomic_store(&pause_at, point);
+  if (pthread_create(&b, NULL, two_between, &t) ||
+      pthread_create(&a, NULL, two_paused, &t))
+    abort();
+  pthread_join(a, NULL);
+  if (!CHECK(atomic_load(&pause_at) == NULL)) pass(1);
+  pthread_join(b, NULL);
+  skv_point_set(NULL, NULL);
 }
 
 /* ---- MemTables --------------------------------------------------------- */
@@ -505,6 +558,85 @@ static void cache_ask(void *arg) {
   CHECK(misses > 0);
 }
 
+/* Queued, and out of the queue again: no time. */
+static void commit_no_time(void *arg) {
+  store_case *s = arg;
+  char key[32];
+  size_t n = fixture_key(9, key);
+  FAILS(STRATAKV_BUSY,
+        stratakv_put(s->third, s->table, key, n, "x", 1, &fixture_err, NULL));
+}
+
+static void state_doubt(void *arg) {
+  skv_write_doubt(((store_case *)arg)->store->db);
+}
+
+static void state_pin(void *arg) {
+  skv_pin_update(((store_case *)arg)->other->db);
+}
+
+static void state_follow(void *arg) {
+  OK(skv_head_follow(((store_case *)arg)->other->db, &fixture_err));
+}
+
+/* A state that another process's flush made. */
+static void state_of_other(void *arg) {
+  store_case *s = arg;
+  OK(fixture_put(s->other, s->table, 1, 3, NULL));
+  OK(stratakv_flush(s->other, &fixture_err));
+  OK(skv_head_follow(s->store->db, &fixture_err));
+}
+
+static void store_compact(void *arg) {
+  OK(stratakv_compact(((store_case *)arg)->store, NULL, NULL, &fixture_err));
+}
+
+static void log_ready(void *arg) {
+  OK(skv_rotate_ready(((store_case *)arg)->store->db, &fixture_err));
+}
+
+static void work_ask(void *arg) {
+  skv_work_ask(((store_case *)arg)->store->db);
+}
+
+/* A third of the log, then the work that is due. */
+static void work_do(void *arg) {
+  store_case *s = arg;
+  static char value[7 << 10];
+  for (int i = 0; i < 3; i++)
+    OK(stratakv_put(s->store, s->table, "pad", 3, value, sizeof value,
+                    &fixture_err, NULL));
+  skv_work_ask(s->store->db);
+  skv_work_inline(s->store->db);
+}
+
+static void test_between(store_case *s) {
+  stratakv_options options = fixture_options();
+  options.busy_timeout_ms = 0;
+  OK(skv_open_in(s->env, FIXTURE_PATH, &options, &fixture_err, &s->third));
+  in_between("the queue of commits", "write.taken", store_write, commit_no_time,
+             s);
+  OK(skv_write_acquire(s->other->db, 0, 0, &fixture_err));
+  in_between("a commit without time", "write.asked", commit_no_time,
+             commit_no_time, s);
+  skv_write_release(s->other->db);
+  OK(stratakv_close(s->third, &fixture_err));
+
+  in_turn("logs in doubt", store_flush, state_doubt, s);
+  in_between("a log that is opened", "state.log_named", state_follow, state_pin,
+             s);
+  store_write(s);
+  in_between("what compaction looks at", "compact.picked", store_compact,
+             state_of_other, s);
+  in_between("work that is asked for", "commit.led", store_write, work_ask, s);
+  in_between("the log that is ready", "write.taken", store_flush, log_ready, s);
+  store_write(s);
+  in_between("two logs that are ready", "log.filled", log_ready, log_ready, s);
+  store_write(s);
+  store_flush(s);
+  in_between("a log of the worker's", "work.log_ready", work_do, log_ready, s);
+}
+
 static void test_mutexes(store_case *s) {
   ref_begin(s);
   in_turn("a segment's file is asked for", file_load, file_in, s);
@@ -627,6 +759,7 @@ static void fs_use(void *arg) {
 static void fs_begin(fs_case *f) {
   f->env[0] = skv_env_mem_new();
   f->env[1] = skv_env_mem_process(f->env[0]);
+  skv_mem_env_of(f->env[0])->fs->capacity = 1 << 20;
   for (int i = 0; i < 2; i++) {
     skv_env *env = f->env[i];
     OK(env->dir_open(env, NULL, "/store", SKV_DIR_CREATE, &fixture_err,
@@ -673,6 +806,7 @@ static void test_stores(void) {
   in_turn("what is synced", store_write, store_sync, &s);
   test_versions(&s);
   test_mutexes(&s);
+  test_between(&s);
   in_turn("a state", store_view, store_flush, &s);
   store_end(&s);
 }

@@ -340,8 +340,8 @@ proc find_all {} {
 set near {
   engine/db/attach.c attach_test          engine/db/backup.c backup_test
   engine/db/check* check_test             engine/db/disk.c disk_test
-  engine/db/ingest.c ingest_test          engine/db/inspect* damage_test
-  engine/db/owners.c damage_test          engine/db/recover.c recover_test
+  engine/db/ingest.c ingest_test          engine/db/inspect* check_test
+  engine/db/owners.c {store_test check_test}          engine/db/recover.c recover_test
   engine/db/salvage* salvage_test
   engine/db/target.c {backup_test salvage_test}
   engine/db/* {recover_test attach_test ingest_test}
@@ -364,7 +364,7 @@ proc stages {mutant} {
     order { set stages {race_test process_test sched_test history_test} }
     mutex {
       if {[string match engine/db/* [dict get $mutant file]]} { set tests {} }
-      set stages [list [concat $tests race_test process_test] history_test \
+      set stages [list [concat race_test $tests process_test] history_test \
         {cache_test mem_test sched_test diff_test}]
     }
     sync - dirsync {
@@ -424,6 +424,11 @@ proc link_c {mutant dir name} {
   global root
   set flavour [flavour_of $mutant]
   set libs {-l:liblz4.a -l:libzstd.a -lsqlite3 -ljansson}
+  # As the Makefile does.
+  if {[regexp -line {^ \* Wraps: (.*)$} [read_file $root/test/c/$name.c] -> \
+      calls]} {
+    foreach call $calls { lappend libs -Wl,--wrap=$call }
+  }
   exec {*}[flags_of $flavour] -w -o $dir/c/$name \
     $root/build/$flavour/obj/test/c/$name.o $dir/mutant.o \
     $root/build/$flavour/libstratakv.a {*}$libs -lm 2>@1
@@ -451,14 +456,20 @@ proc link_rest {mutant dir} {
   }
 }
 
+# In the order of the patterns; but the daemon's, which have little of the engine.
 proc tests_matching {globs} {
   global root
   set found {}
-  foreach path [lsort [glob $root/test/c/*_test.c]] {
-    set name [file rootname [file tail $path]]
-    foreach glob $globs { if {[string match $glob $name]} { lappend found $name } }
+  foreach glob $globs {
+    foreach path [lsort [glob -nocomplain $root/test/c/*_test.c]] {
+      if {![string match $glob [file rootname [file tail $path]]]} continue
+      set name [file rootname [file tail $path]]
+      if {$name ni [concat $found jobs_test]} {
+        lappend found $name
+      }
+    }
   }
-  lsort -unique $found
+  return $found
 }
 
 # Tests that look at the build under test (not at the release's, or at texts).
@@ -485,17 +496,17 @@ proc judge {mutant dir} {
     foreach name [tests_matching $stage] {
       if {$name ni $done} { lappend names $name }
     }
-    foreach name $names {
-      if {[catch { link_c $mutant $dir $name } message]} {
-        return [list broken $message]
-      }
-    }
     if {$stage eq "*"} { link_rest $mutant $dir; lappend names [tcl_tests] }
     if {$names eq {}} continue
     set flavour [flavour_of $mutant]
     set sanitizer [expr {$flavour eq "test" ? "" : $flavour}]
     foreach name $names {
       lappend done $name
+      if {[llength $name] == 1 && [catch {
+        link_c $mutant $dir $name
+      } message]} {
+        return [list broken $message]
+      }
       set code [catch { exec env SKV_MUTANT=1 [info nameofexecutable] \
         $root/test/run.tcl -build $relative -match $name -jobs 1 \
         -limit $opt(-limit) -sanitizer $sanitizer 2>@1 } output]
