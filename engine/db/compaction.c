@@ -10,10 +10,7 @@
 /* Between pieces of work: a flush goes first, and a stop ends the slice. */
 static int compact_yield(void *arg) {
   skv_db *db = arg;
-  skv_mutex_lock(&db->work_mutex);
-  bool stopping = db->stopping;
-  skv_mutex_unlock(&db->work_mutex);
-  if (stopping) return 1;
+  if (atomic_load(&db->stopping)) return 1;
   skv_mutex_lock(&db->state_mutex);
   bool flush = db->state->version->wal_count > 1;
   skv_mutex_unlock(&db->state_mutex);

@@ -169,7 +169,7 @@ struct skv_db {
   uint64_t work_asked;     /* counts requests */
   uint64_t progress;       /* counts publications */
   uint64_t progress_asked; /* work_asked when it was last done inline */
-  bool stopping;
+  _Atomic bool stopping;   /* set under work_mutex, for those who wait */
   bool has_worker, has_syncer;
   skv_thread worker, syncer;
   skv_log *next_log; /* prepared for the next rotation, work_mutex */

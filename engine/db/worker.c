@@ -149,10 +149,7 @@ static void *work_main(void *arg) {
     seen = db->work_asked;
     skv_mutex_unlock(&db->work_mutex);
     while (work_round(db, &met)) {
-      skv_mutex_lock(&db->work_mutex);
-      bool stopping = db->stopping;
-      skv_mutex_unlock(&db->work_mutex);
-      if (stopping) break;
+      if (db->stopping) break;
     }
     if (met != WORK_BLOCKED) atomic_fetch_add(&db->idle_rounds, 1);
     pause = work_pause(met, pause);
@@ -284,10 +281,7 @@ static void *syncer_main(void *arg) {
     bool work = syncer_has_work(db);
     if (work) atomic_store(&db->syncer_idle, 0);
     uint64_t nap = work ? SYNCER_TICK_NS : SYNCER_REST_NS;
-    skv_mutex_lock(&db->work_mutex);
-    bool stopping = db->stopping;
-    skv_mutex_unlock(&db->work_mutex);
-    if (stopping) return NULL;
+    if (db->stopping) return NULL;
     db->env->wait(db->env, (const uint32_t *)&db->shared->request_word, word,
                   nap);
     atomic_store(&db->syncer_idle, 0);
