@@ -56,7 +56,8 @@ set zeros {
   {leaks} {LeakSanitizer|alloc_count|descriptors|leak}
   {races} {ThreadSanitizer: data race}
   {memory errors} {AddressSanitizer|runtime error|ThreadSanitizer}
-  {wrong reads} {.}
+  {wrong reads} {failed|: case}
+  {other failures} {.}
 }
 foreach {what -} $zeros { set found($what) 0 }
 
@@ -64,7 +65,7 @@ foreach {what -} $zeros { set found($what) 0 }
 proc classify {line} {
   global zeros found
   if {![regexp {failed|: case \d+, pid|hangs|SUMMARY:|runtime error|^! } $line] ||
-      [regexp {^\d+ (passed|failed)} $line]} return
+      [regexp {^\d+ (passed|failed)|^! .* it ended with \d+$} $line]} return
   foreach {what words} $zeros {
     if {[regexp $words $line]} { incr found($what); return }
   }
@@ -100,8 +101,7 @@ foreach perm {default tiny nommap nobackground} {
 }
 set rest [left]
 foreach {name sanitizer share} {test {} 3 asan asan 2 tsan tsan 1} {
-  set seconds [expr {$share == 1 ? [left] - 20 : $rest * $share / 6}]
-  if {$seconds < 10} continue
+  set seconds [expr {$rest * $share / 7}] ;# a test's last case takes longer
   set match [expr {$name eq "tsan" ?
     "process* history* sched* kill_test diff_test" : "*"}]
   run "harnesses, $seconds s, build $name" -build build/$name \
@@ -120,6 +120,9 @@ if {[file exists $counts]} {
   }
   close $f
 }
+set told 0
+foreach {what -} $zeros { incr told $found($what) }
+if {$told == 0} { set {found(other failures)} $failed }
 puts {}
 foreach {what -} $zeros { puts "  [format {%-28s %14s} $what $found($what)]" }
 puts "\nseed $seed"

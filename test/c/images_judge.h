@@ -464,7 +464,8 @@ static void court_judge(suspects *of, void (*nested_event)(recording *r)) {
 
 /* The images of one run are forgotten; those of a nested queue are judged. */
 static void court_adjourn(void) {
-  memset(court.verdicts, 0, court.verdict_room * sizeof *court.verdicts);
+  if (court.verdicts != NULL)
+    memset(court.verdicts, 0, court.verdict_room * sizeof *court.verdicts);
   court.verdict_count = 0;
 }
 
