@@ -108,8 +108,10 @@ int stratakv_stats(stratakv_store *store, stratakv_stat stat, void *arg,
   stats_out out = {stat, arg, 0};
   skv_picker_limits limits;
   skv_picker_limits_of(db, view.state->version, &limits);
-  stats_one(&out, "stratakv_read_only", skv_peek(&db->shared->fence) ? 1 : 0,
-            "bool", "1 after a failed sync, until every process has closed");
+  bool is_read_only = skv_peek(&db->shared->fence) != 0 ||
+                      skv_write_look(db, NULL) != STRATAKV_OK;
+  stats_one(&out, "stratakv_read_only", is_read_only ? 1 : 0, "bool",
+            "1 after a failed sync, until every process has closed");
   stats_one(&out, "stratakv_stalled", skv_stall_now(db) ? 1 : 0, "bool",
             "1 while commits wait for flush or compaction");
   stats_one(&out, "stratakv_visible_lsn", (double)view.lsn, "bytes",

@@ -544,6 +544,15 @@ static void test_beside(void) {
 
 /* ---- 7 ----------------------------------------------------------------- */
 
+static int is_read_only(void *arg, const char *name, double value,
+                        const char *unit, const char *help) {
+  double *figure = arg;
+  SKV_UNUSED(unit);
+  SKV_UNUSED(help);
+  if (strcmp(name, "stratakv_read_only") == 0) *figure = value;
+  return 0;
+}
+
 /* Nothing is acknowledged that nobody will read, and what another store has
  * there now is let alone. */
 static void test_removed(void) {
@@ -563,6 +572,9 @@ static void test_removed(void) {
   OK(env->file_open(dir, "000099.seg", SKV_FILE_WRITE | SKV_FILE_CREATE,
                     &fixture_err, &file));
   env->file_close(file);
+  double figure = 0;
+  OK(stratakv_stats(first, is_read_only, &figure, &fixture_err));
+  CHECK(figure == 1);
   FAILS(STRATAKV_IOERR, stratakv_prepare(txn, &fixture_err));
   CHECK(says("removed or replaced"));
   FAILS(STRATAKV_IOERR, stratakv_commit(txn, &fixture_err, NULL));
