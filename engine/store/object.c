@@ -168,13 +168,15 @@ static int in_check_size(const skv_in *in, uint64_t expected, skv_err *err) {
                    in->name, in->size, expected);
 }
 
-/* What may not be mapped (too many mappings, or no address space) is read. */
-static int in_map(skv_in *in, skv_err *err) {
+typedef enum in_mode { IN_READ, IN_MAP, IN_MAP_OR_READ } in_mode;
+
+static int in_map(skv_in *in, in_mode mode, skv_err *err) {
   skv_err why = {0};
   int rc = in->env->file_map(in->file, (size_t)in->size, false, false, &why,
                              &in->map);
   if (rc != STRATAKV_OK) in->map = NULL;
-  if (rc == STRATAKV_NOMEM) return STRATAKV_OK;
+  /* Too many mappings, or no address space. */
+  if (rc == STRATAKV_NOMEM && mode == IN_MAP_OR_READ) return STRATAKV_OK;
   if (rc != STRATAKV_OK && err) *err = why;
   if (rc != STRATAKV_OK) return rc;
   in->env->file_close(in->file);
@@ -184,7 +186,7 @@ static int in_map(skv_in *in, skv_err *err) {
 
 /* size NULL: whatever it is. */
 static int in_open(skv_store *store, const char *name, const uint64_t *size,
-                   bool map, skv_err *err, skv_in **out) {
+                   in_mode mode, skv_err *err, skv_in **out) {
   int rc = STRATAKV_OK;
   skv_in *in = skv_new(sizeof *in, &rc);
   *out = NULL;
@@ -198,7 +200,8 @@ static int in_open(skv_store *store, const char *name, const uint64_t *size,
   }
   rc = in->env->file_size(in->file, err, &in->size);
   if (rc == STRATAKV_OK && size) rc = in_check_size(in, *size, err);
-  if (rc == STRATAKV_OK && map && in->size > 0) rc = in_map(in, err);
+  if (rc == STRATAKV_OK && mode != IN_READ && in->size > 0)
+    rc = in_map(in, mode, err);
 
 out:
   if (rc != STRATAKV_OK) {
@@ -216,12 +219,12 @@ int skv_in_open(skv_store *store, uint64_t number, const skv_name *tmp,
     skv_name_format(tmp, text);
   else
     seg_file_name(number, text);
-  return in_open(store, text, &size, map, err, out);
+  return in_open(store, text, &size, map ? IN_MAP_OR_READ : IN_READ, err, out);
 }
 
 int skv_in_open_name(skv_store *store, const char *name, bool map, skv_err *err,
                      skv_in **out) {
-  return in_open(store, name, NULL, map, err, out);
+  return in_open(store, name, NULL, map ? IN_MAP : IN_READ, err, out);
 }
 
 void skv_in_close(skv_in *in) {

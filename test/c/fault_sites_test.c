@@ -23,6 +23,7 @@
  * Timeout: 300
  * Soak: 4
  */
+#include "engine/db/salvage.h"
 #include "test/c/fault_loop.h"
 #include "test/c/harness.h"
 
@@ -38,6 +39,7 @@ static uint32_t next[KEYS];  /* what a commit under way makes of it */
 static uint32_t maybe[KEYS]; /* what a commit of unknown outcome may have */
 static bool is_unknown;      /* there is such a commit */
 static bool is_fenced;       /* a sync failed */
+static bool must_be_fenced;  /* of the log or the head, not of a new file */
 static int allowed;          /* the code of the fault */
 static uint32_t next_value;
 static uint64_t runs, memory_runs;
@@ -59,6 +61,8 @@ static bool did(int rc, const char *what) {
   bool is_sync = rc == STRATAKV_IOERR_FSYNC &&
                  (allowed == STRATAKV_IOERR || allowed == rc);
   if (is_sync) is_fenced = true;
+  if (is_sync && store != NULL && strstr("put delete batch table", what))
+    must_be_fenced = true;
   bool fits = rc == STRATAKV_OK || rc == allowed || is_sync ||
               (rc == STRATAKV_BUSY && allowed != STRATAKV_OK) ||
               (rc == STRATAKV_READONLY && met_fence());
@@ -275,7 +279,7 @@ static void world_begin(const ready *from) {
   memset(rows, 0, sizeof rows);
   if (from != NULL) memcpy(rows, from->rows, sizeof rows);
   memcpy(next, rows, sizeof next);
-  is_unknown = is_fenced = false;
+  is_unknown = is_fenced = must_be_fenced = false;
   allowed = STRATAKV_OK;
   next_value = 100000;
   fault_world.mem =
@@ -495,6 +499,43 @@ static void body_backup(void) {
       "backup");
 }
 
+static void salvage_check(const char *path) {
+  uint32_t seen[KEYS];
+  stratakv_store *copy = NULL;
+  stratakv_table_info info;
+  if (OK(skv_open_in(fault_world.env, path, &options, &fixture_err, &copy)) &&
+      OK(stratakv_table(copy, "kv", STRATAKV_KEY_TEXT, 0, &fixture_err,
+                        &info)) &&
+      OK(fixture_scan(copy, info.id, seen, KEYS)))
+    CHECK(memcmp(seen, rows, sizeof seen) == 0);
+  OK(stratakv_close(copy, &fixture_err));
+}
+/* What cannot be read is a finding, and costs rows. What is left of one that
+ * failed is no store, or the whole of it: at its end, when nothing could be
+ * removed any more. */
+static void body_salvage(void) {
+  stratakv_salvaged kept = {0};
+  int rc = skv_salvage_in(fault_world.env, FIXTURE_PATH, "/salvaged", NULL,
+                          &fixture_err, &kept);
+  bool fired = fault_end(); /* it is all that is to fail */
+  if (did(rc, "salvage")) {
+    if (kept.findings == 0) salvage_check("/salvaged");
+    CHECK(kept.findings == 0 || fired);
+    return;
+  }
+  stratakv_store *left = NULL;
+  stratakv_options existing = options;
+  existing.create = 0;
+  (void)skv_open_in(fault_world.env, "/salvaged", &existing, &fixture_err,
+                    &left);
+  if (left != NULL) salvage_check("/salvaged");
+  OK(stratakv_close(left, &fixture_err));
+  OK(skv_salvage_in(fault_world.env, FIXTURE_PATH, "/again", NULL, &fixture_err,
+                    &kept));
+  CHECK(kept.findings == 0);
+  salvage_check("/again");
+}
+
 static const struct scenario {
   const char *name;
   int from;
@@ -528,6 +569,8 @@ static const struct scenario {
     {"read-only-join", CLOSED, prep_read_only_join, body_read_only, true},
     {"check", DEAD, prep_open, body_check, false},
     {"backup", DEAD, prep_open, body_backup, false},
+    {"salvage", DEAD, prep_none, body_salvage, false},
+    {"salvage-ingest", UNNAMED, prep_none, body_salvage, false},
     {"tables", CLOSED, prep_open, body_tables, false},
     {"figures", CLOSED, prep_open, body_figures, false},
     {"snapshot", CLOSED, prep_open, body_snapshot, false},
@@ -575,6 +618,7 @@ static void check_handle(void) {
   if (!CHECK(is_open() || is_fenced)) return;
   if (!is_open()) return;
   int rc = fixture_put(store, table.id, 5, next_value + 1, NULL);
+  if (must_be_fenced && had) FAILS(STRATAKV_READONLY, rc);
   if (rc == STRATAKV_READONLY) {
     CHECK(is_fenced);
     if (OK(fixture_scan(store, table.id, seen, KEYS)) && had)
