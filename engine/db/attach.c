@@ -98,6 +98,14 @@ static void attach_settle(skv_db *db, uint64_t deadline) {
   }
 }
 
+/* Zero is who could not know (no /proc in its container), and says nothing. */
+static bool attach_is_same_boot(const uint8_t page[16],
+                                const uint8_t mine[16]) {
+  static const uint8_t unknown[16];
+  return memcmp(page, mine, 16) == 0 || memcmp(page, unknown, 16) == 0 ||
+         memcmp(mine, unknown, 16) == 0;
+}
+
 /* The others initialised the page before they let ATTACH go. */
 static int attach_join(skv_db *db, uint64_t deadline, skv_err *err) {
   uint8_t boot[16];
@@ -106,7 +114,7 @@ static int attach_join(skv_db *db, uint64_t deadline, skv_err *err) {
   int rc = skv_head_current(db->store, err, db->store_id, &manifest);
   if (rc != STRATAKV_OK) return rc;
   if (skv_peek(&db->shared->magic) != SKV_SHARED_MAGIC ||
-      memcmp(db->shared->boot_id, boot, 16) != 0 ||
+      !attach_is_same_boot(db->shared->boot_id, boot) ||
       memcmp(db->shared->store_id, db->store_id, 16) != 0)
     return SKV_ERROR(err, STRATAKV_CORRUPT,
                      "SHARED is damaged; close the store everywhere");

@@ -8,7 +8,7 @@
  *   3  taking over from a dead owner, with every step of it failing
  *   4  the head of a dead writer, with every step of adopting it failing
  *   5  words of the page that cannot be; pins
- *   6  a read-only handle that is alone, or cannot lock to join
+ *   6  a read-only handle that is alone, or cannot lock to join; one without /proc
  *   7  a store whose files were removed or replaced while it was open
  *
  * Covers: INV-2, INV-7, INV-9, P1, P3, P7, P8, P11, P12
@@ -542,6 +542,30 @@ static void test_beside(void) {
   end();
 }
 
+static void boot_unknown(skv_env *process, uint8_t id[16]) {
+  SKV_UNUSED(process);
+  memset(id, 0, 16);
+}
+
+/* In a container without /proc: it joins, and is joined. */
+static void test_boot_unknown(void) {
+  begin();
+  put(first, 1, 1);
+  void (*known)(skv_env *, uint8_t id[16]) = second_env->boot_id;
+  second_env->boot_id = boot_unknown;
+  OK(open_as(second_env, &second));
+  put(second, 2, 2);
+  CHECK(shows(first) && shows(second));
+  OK(stratakv_close(first, &fixture_err));
+  OK(stratakv_close(second, &fixture_err));
+  OK(open_as(second_env, &second)); /* alone */
+  OK(open_as(env, &first));
+  put(first, 3, 3);
+  CHECK(shows(first) && shows(second));
+  second_env->boot_id = known;
+  end();
+}
+
 /* ---- 7 ----------------------------------------------------------------- */
 
 static int is_read_only(void *arg, const char *name, double value,
@@ -611,6 +635,7 @@ int main(void) {
   test_pin();
   test_private();
   test_beside();
+  test_boot_unknown();
   test_removed();
   return check_end();
 }
