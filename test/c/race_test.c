@@ -591,6 +591,33 @@ static void store_compact(void *arg) {
   OK(stratakv_compact(((store_case *)arg)->store, NULL, NULL, &fixture_err));
 }
 
+/* Two megabytes: between pieces of a compaction others are looked for. */
+static void store_fill(store_case *s) {
+  static char value[10 << 10];
+  for (uint32_t i = 0; i < 200; i++) {
+    char key[32];
+    size_t n = fixture_key(100 + i, key);
+    OK(stratakv_put(s->store, s->table, key, n, value, sizeof value,
+                    &fixture_err, NULL));
+  }
+}
+
+/* Nobody can flush, until the writer has to wait. */
+static void store_stall(store_case *s) {
+  static char value[10 << 10];
+  int rc = STRATAKV_OK;
+  check_where = "a stall";
+  OK(stratakv_set_busy_timeout(s->store, 20));
+  OK(skv_store_lock(s->other->db->store, SKV_LOCK_FLUSH, SKV_EXCLUSIVE,
+                    &fixture_err));
+  for (uint32_t i = 0; i < 100 && rc == STRATAKV_OK; i++)
+    rc = stratakv_put(s->store, s->table, "s", 1, value, sizeof value,
+                      &fixture_err, NULL);
+  CHECK(rc == STRATAKV_BUSY);
+  OK(skv_store_lock(s->other->db->store, SKV_LOCK_FLUSH, SKV_UNLOCK,
+                    &fixture_err));
+}
+
 static void log_ready(void *arg) {
   OK(skv_rotate_ready(((store_case *)arg)->store->db, &fixture_err));
 }
@@ -625,9 +652,14 @@ static void test_between(store_case *s) {
   in_turn("logs in doubt", store_flush, state_doubt, s);
   in_between("a log that is opened", "state.log_named", state_follow, state_pin,
              s);
-  store_write(s);
+  store_fill(s);
   in_between("what compaction looks at", "compact.picked", store_compact,
              state_of_other, s);
+  store_flush(s);
+  store_write(s);
+  store_flush(s);
+  in_between("two compactions", "compact.picked", store_compact, store_compact,
+             s);
   in_between("work that is asked for", "commit.led", store_write, work_ask, s);
   in_between("the log that is ready", "write.taken", store_flush, log_ready, s);
   store_write(s);
@@ -635,6 +667,7 @@ static void test_between(store_case *s) {
   store_write(s);
   store_flush(s);
   in_between("a log of the worker's", "work.log_ready", work_do, log_ready, s);
+  store_stall(s);
 }
 
 static void test_mutexes(store_case *s) {
