@@ -11,6 +11,7 @@
 static int compact_yield(void *arg) {
   skv_db *db = arg;
   if (atomic_load(&db->stopping)) return 1;
+  SKV_POINT("compact.yielded");
   skv_mutex_lock(&db->state_mutex);
   bool flush = db->state->version->wal_count > 1;
   skv_mutex_unlock(&db->state_mutex);

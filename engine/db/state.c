@@ -31,6 +31,7 @@ void skv_pin_update(skv_db *db) {
   for (skv_memlog *log = db->logs; log; log = log->next)
     if (oldest == 0 || log->number < oldest) oldest = log->number;
   skv_mutex_unlock(&db->state_mutex);
+  SKV_POINT("state.pin_known");
   skv_say(&db->shared->slots[db->slot].pinned_wal, oldest);
   skv_mutex_unlock(&db->pin_mutex);
 }

@@ -587,6 +587,11 @@ static void state_of_other(void *arg) {
   OK(skv_head_follow(s->store->db, &fixture_err));
 }
 
+static void other_write(void *arg) {
+  store_case *s = arg;
+  OK(fixture_put(s->other, s->table, 1, 4, NULL));
+}
+
 static void store_compact(void *arg) {
   OK(stratakv_compact(((store_case *)arg)->store, NULL, NULL, &fixture_err));
 }
@@ -594,9 +599,11 @@ static void store_compact(void *arg) {
 /* Two megabytes: between pieces of a compaction others are looked for. */
 static void store_fill(store_case *s) {
   static char value[10 << 10];
+  skv_prng rng = {7};
   for (uint32_t i = 0; i < 200; i++) {
     char key[32];
     size_t n = fixture_key(100 + i, key);
+    skv_prng_fill(&rng, value, sizeof value);
     OK(stratakv_put(s->store, s->table, key, n, value, sizeof value,
                     &fixture_err, NULL));
   }
@@ -616,6 +623,16 @@ static void store_stall(store_case *s) {
   CHECK(rc == STRATAKV_BUSY);
   OK(skv_store_lock(s->other->db->store, SKV_LOCK_FLUSH, SKV_UNLOCK,
                     &fixture_err));
+}
+
+/* As a worker does it: between pieces it looks for what goes first. */
+static void work_slice(void *arg) {
+  skv_db *db = ((store_case *)arg)->store->db;
+  bool did;
+  db->has_worker = true;
+  OK(skv_compact_step(db, true, &did, &fixture_err));
+  db->has_worker = false;
+  skv_state_bury(db);
 }
 
 static void log_ready(void *arg) {
@@ -652,8 +669,16 @@ static void test_between(store_case *s) {
   in_turn("logs in doubt", store_flush, state_doubt, s);
   in_between("a log that is opened", "state.log_named", state_follow, state_pin,
              s);
+  store_write(s);
+  store_flush(s);
+  in_between("a pin", "state.pin_known", state_pin, other_write, s);
+  skv_db *db = s->other->db;
+  CHECK(skv_peek(&db->shared->slots[db->slot].pinned_wal) ==
+        db->active->number);
   store_fill(s);
-  in_between("what compaction looks at", "compact.picked", store_compact,
+  store_compact(s);
+  store_fill(s);
+  in_between("what compaction looks at", "compact.yielded", work_slice,
              state_of_other, s);
   store_flush(s);
   store_write(s);
