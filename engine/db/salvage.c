@@ -5,6 +5,11 @@
  *   says. Else every segment and every log of the directory: what was merged
  *   or flushed and not removed yet is among them, so entries that were deleted
  *   may come back. Of a manifest whose end is damaged the tables are taken.
+ *
+ * TORN TAIL  Bytes that are no edit, with none behind them, are what a power
+ *   cut leaves of an edit that was being written. It did nothing yet as long as
+ *   every file is there that the edits before it name, and no log is newer
+ *   (salvage_judge): then they are all of it.
  */
 #include "engine/db/salvage.h"
 
@@ -27,17 +32,26 @@ int skv_salvage_note(skv_salvage *s, const char *file, uint64_t at,
 
 /* ---- The directory ------------------------------------------------------- */
 
-/* Nobody has it open. Where LOCK is missing or may not be locked, nobody can
- * through this medium. */
+/* Nobody has it open, nor will: LOCK is taken, or missing, or on a file system
+ * that nobody writes to. Whatever else keeps it from being taken may have to
+ * do with this process alone. */
 static int salvage_lock(skv_salvage *s, skv_err *err) {
-  if (skv_store_lock_open(s->from, false, NULL) != STRATAKV_OK)
-    return STRATAKV_OK;
-  int rc = skv_store_lock(s->from, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, NULL);
+  const skv_dir_info *info = skv_store_info(s->from);
+  skv_err why = {0};
+  int rc = skv_store_lock_open(s->from, false, &why);
+  if (rc == STRATAKV_NOTFOUND) return STRATAKV_OK;
   if (rc == STRATAKV_OK)
-    rc = skv_store_lock(s->from, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, NULL);
-  if (rc != STRATAKV_BUSY) return STRATAKV_OK;
-  return SKV_ERROR(err, rc, "\"%s\" is open; close it everywhere",
-                   skv_store_info(s->from)->path);
+    rc = skv_store_lock(s->from, SKV_LOCK_ATTACH, SKV_EXCLUSIVE, &why);
+  if (rc == STRATAKV_OK)
+    rc = skv_store_lock(s->from, SKV_LOCK_ALIVE, SKV_EXCLUSIVE, &why);
+  if (rc == STRATAKV_OK) return rc;
+  if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  if (rc == STRATAKV_BUSY)
+    return SKV_ERROR(err, rc, "\"%s\" is open; close it everywhere",
+                     info->path);
+  if (info->is_read_only) return STRATAKV_OK;
+  return SKV_ERROR(err, rc, "whether \"%s\" is open cannot be known: %s",
+                   info->path, why.message);
 }
 
 static int salvage_list_one(void *arg, const skv_name *name) {
@@ -119,6 +133,36 @@ static int salvage_newer(const skv_err *why, skv_err *err) {
                    why->message);
 }
 
+/* Whether a valid edit stands anywhere behind `at`, whatever comes before it.
+ * A size that cannot be is refused before anything is summed. */
+static bool manifest_goes_on(const manifest_walk *walk, uint64_t at) {
+  skv_edit_info edit;
+  for (; at < walk->bytes.size; at += 8)
+    if (skv_manifest_edit_at(walk->bytes.data, walk->bytes.size,
+                             walk->s->store_id, walk->file, at, &edit))
+      return true;
+  return false;
+}
+
+static bool salvage_has(const skv_buf *list, uint64_t number) {
+  uint64_t *numbers;
+  size_t count = salvage_numbers(list, &numbers);
+  return count > 0 && bsearch(&number, numbers, count, sizeof number,
+                              compare_numbers) != NULL;
+}
+
+/* Whether every file that the version names is there. */
+static bool manifest_has_files(const manifest_walk *walk) {
+  const skv_version *version = walk->version;
+  size_t count;
+  skv_segref *const *segs = skv_version_segs(version, &count);
+  for (size_t i = 0; i < count; i++)
+    if (!salvage_has(&walk->s->segs, segs[i]->number)) return false;
+  for (size_t i = 0; i < version->wal_count; i++)
+    if (!salvage_has(&walk->s->wals, version->wals[i].number)) return false;
+  return true;
+}
+
 static int manifest_walk_all(manifest_walk *walk, skv_err *err) {
   skv_salvage *s = walk->s;
   skv_err why = {0};
@@ -132,8 +176,13 @@ static int manifest_walk_all(manifest_walk *walk, skv_err *err) {
   rc = skv_version_new(NULL, s->store_id, err, &walk->version);
   if (rc == STRATAKV_OK) rc = manifest_edits(walk, &at, err);
   if (rc != STRATAKV_OK) return rc;
-  walk->is_whole = at >= walk->bytes.size && at > SKV_MANIFEST_HEADER;
-  if (walk->is_whole) return rc;
+  walk->is_whole = at > SKV_MANIFEST_HEADER;
+  if (walk->is_whole && at >= walk->bytes.size) return rc;
+  if (walk->is_whole)
+    walk->is_whole = !manifest_goes_on(walk, at) && manifest_has_files(walk);
+  if (walk->is_whole)
+    return skv_salvage_note(s, walk->name, at, err,
+                            "no edit from here on: one was being written");
   return skv_salvage_damage(s, walk->name, at, err,
                             "the manifest is damaged from here on");
 }

@@ -52,6 +52,7 @@ typedef struct skv_dir_info {
   bool can_overwrite; /* overwriting allocated bytes in place allocates nothing
                         (ext4, xfs, tmpfs): the log may be mapped (P15) */
   uint64_t fs_bytes;  /* size of the file system; 0: not known */
+  bool is_read_only;  /* the file system, to everybody here */
   bool is_network;    /* NFS, SMB and the like: not for sharing */
   char path[4096];    /* canonical absolute path */
 } skv_dir_info;

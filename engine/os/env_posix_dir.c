@@ -300,6 +300,7 @@ int skv_posix_dir_info(skv_dir *base, skv_err *err, skv_dir_info *out) {
   out->mode = (uint32_t)(st.st_mode & 07777);
   out->can_overwrite = posix_can_overwrite((uint32_t)fs.f_type);
   out->fs_bytes = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
+  out->is_read_only = (fs.f_flags & ST_RDONLY) != 0;
   out->is_network = posix_is_network((uint32_t)fs.f_type);
   return posix_canonical(dir, err, out->path);
 }

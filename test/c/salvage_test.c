@@ -5,9 +5,11 @@
  *      with a sorter that has room for little, too
  *   2  one byte changed in every file, at many places: what the damage did not
  *      touch is kept, with its value, and something is reported
- *   3  files gone: CURRENT, the manifest, a log, a segment, all but segments
+ *   3  files gone: CURRENT, the manifest, a log, a segment, all but segments;
+ *      a manifest with an unfinished edit at its end
  *   4  segments without their footer, or in each other's place
- *   5  what is refused; a newer format is; it can be stopped
+ *   5  what is refused; a newer format is; it can be stopped; a store of
+ *      which nobody can tell whether it is open
  *   6  a large transaction, before and after its segments have names
  *   7  logs that were cut, wherever, or are of another store
  *
@@ -19,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/db/salvage.h"
+#include "engine/os/env_fault.h"
 #include "engine/util/hash.h"
 #include "engine/util/point.h"
 #include "test/c/db_fixture.h"
@@ -218,6 +221,54 @@ static void test_gone(void) {
   skv_env_mem_free(w.env);
 }
 
+static fixture_file *the_manifest(fixture_image *image) {
+  for (size_t i = 0; i < image->count; i++)
+    if (skv_name_parse(image->files[i].name).kind == SKV_NAME_MANIFEST)
+      return &image->files[i];
+  exit(1);
+}
+
+static void manifest_resize(fixture_file *manifest, size_t size, size_t more) {
+  uint8_t *bytes = fixture_alloc(size + more);
+  memcpy(bytes, manifest->bytes, size);
+  memset(bytes + size, 0x5a, more);
+  free(manifest->bytes);
+  manifest->bytes = bytes;
+  manifest->size = size + more;
+}
+
+/* Behind the last edit the start of a next one: nothing is missing. The same
+ * behind any edit: either nothing is, or files that were removed since are,
+ * and something is reported. */
+static void test_torn(void) {
+  world w;
+  stratakv_salvaged out;
+  unsigned whole = 0, reported = 0;
+  uint8_t id[16];
+  uint64_t number, at = SKV_MANIFEST_HEADER;
+  skv_edit_info edit;
+  world_fill(&w, 12, 1750);
+  fixture_image image = fixture_take(w.env);
+  fixture_file *manifest = the_manifest(&image);
+  OK(skv_manifest_header(manifest->bytes, manifest->size, manifest->name,
+                         &fixture_err, id, &number));
+  while (skv_manifest_edit_at(manifest->bytes, manifest->size, id, number, at,
+                              &edit)) {
+    fixture_image torn = fixture_copy(&image);
+    at = edit.end;
+    manifest_resize(the_manifest(&torn), (size_t)at, 1 + (size_t)at % 200);
+    int lost = salvage_image(&w, &torn, &out);
+    CHECK(lost == 0);
+    if (at == manifest->size) CHECK(lost == 0 && out.findings == 0);
+    whole += out.findings == 0;
+    reported += out.findings > 0;
+    fixture_clear(&torn);
+  }
+  CHECK(at == manifest->size && whole > 0 && reported > 0);
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
 /* ---- 4: which segment it is ---------------------------------------------- */
 
 static void test_uid(void) {
@@ -322,6 +373,48 @@ static void test_refused(void) {
   CHECK(rc == STRATAKV_OK && rounds > 0);
   CHECK(differences(&w, w.env) == 0);
   FAILS(STRATAKV_CANTOPEN, salvage(&w, FIXTURE_PATH, "/new", NULL));
+  skv_env_mem_free(w.env);
+}
+
+static int (*info_plain)(skv_dir *, skv_err *, skv_dir_info *);
+
+static int info_of_read_only(skv_dir *dir, skv_err *err, skv_dir_info *out) {
+  int rc = info_plain(dir, err, out);
+  out->is_read_only = true;
+  return rc;
+}
+
+static void lock_fails(const world *w, const skv_fault *fault, const char *to,
+                       int want) {
+  skv_env *env = skv_env_fault_new(w->env);
+  if (!CHECK(env != NULL)) exit(1);
+  skv_env_fault_set(env, fault);
+  FAILS(want, skv_salvage_in(env, FIXTURE_PATH, to, NULL, &fixture_err, NULL));
+  CHECK(skv_env_fault_fired(env) > 0);
+  skv_env_fault_free(env);
+}
+
+/* That LOCK is not to be had does not say that nobody has it, unless it is
+ * missing or nobody writes there. */
+static void test_lock(void) {
+  static const skv_fault many_files = {"file_open",       "LOCK", 1,    true,
+                                       STRATAKV_CANTOPEN, false,  false},
+                         no_memory = {"file_open",    "LOCK", 1,    false,
+                                      STRATAKV_NOMEM, false,  false},
+                         missing = {"file_open",       "LOCK", 1,    false,
+                                    STRATAKV_NOTFOUND, false,  false},
+                         no_locks = {"file_lock",    "LOCK", 1,    false,
+                                     STRATAKV_IOERR, false,  false};
+  world w;
+  world_fill(&w, 4, 300);
+  lock_fails(&w, &many_files, "/new", STRATAKV_CANTOPEN);
+  lock_fails(&w, &no_memory, "/new", STRATAKV_NOMEM);
+  lock_fails(&w, &no_locks, "/new", STRATAKV_IOERR);
+  lock_fails(&w, &missing, "/new", STRATAKV_OK);
+  info_plain = w.env->dir_info;
+  w.env->dir_info = info_of_read_only;
+  lock_fails(&w, &no_memory, "/other", STRATAKV_NOMEM);
+  lock_fails(&w, &no_locks, "/other", STRATAKV_OK);
   skv_env_mem_free(w.env);
 }
 
@@ -492,12 +585,14 @@ int main(int argc, char **argv) {
   }
   if (harness.only == 0) {
     test_gone();
+    test_torn();
     test_uid();
     test_ingest();
     test_cut();
     test_foreign();
     test_newer();
     test_refused();
+    test_lock();
     harness_count("salvaged-damaged-stores", damaged_stores);
   }
   return check_end();
