@@ -15,7 +15,6 @@
  * Soak: 1
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,6 +27,7 @@
 #include "engine/os/env_fault.h"
 #include "engine/util/point.h"
 #include "test/c/db_fixture.h"
+#include "test/c/files.h"
 #include "test/c/harness.h"
 
 #define ROWS 400
@@ -199,18 +199,6 @@ static const char *at(const char *name) {
   return path;
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind,
-                      struct FTW *ftw) {
-  SKV_UNUSED(st);
-  SKV_UNUSED(kind);
-  SKV_UNUSED(ftw);
-  return remove(path);
-}
-
-static void remove_tree(const char *path) {
-  nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static bool is_there(const char *path) { return access(path, F_OK) == 0; }
 
 /* Segments in a directory, and how many of them have another name. */
@@ -255,7 +243,7 @@ static void test_links(world *w) {
   } else {
     printf("skipped: no other file system at /dev/shm\n");
   }
-  remove_tree(other);
+  files_remove(other);
 }
 
 static int backup_at(const world *w, const char *from, const char *path) {
@@ -515,7 +503,7 @@ static void test_kill(void) {
       world_compare(&w, skv_env_posix(), at("kill_copy"));
     }
     OK(stratakv_close(w.store, &fixture_err));
-    remove_tree(at("kill_copy"));
+    files_remove(at("kill_copy"));
   }
   CHECK(killed == sizeof points / sizeof points[0]);
 }
@@ -648,7 +636,7 @@ static void test_writing(void) {
   for (unsigned i = 0; i < count; i++) {
     snprintf(path, sizeof path, "%s.copy%u", at("busy"), i);
     compare_prefix(path, lsns[i]);
-    remove_tree(path);
+    files_remove(path);
   }
   sound(store);
   OK(stratakv_close(store, &fixture_err));
@@ -658,8 +646,7 @@ static void test_writing(void) {
 
 int main(int argc, char **argv) {
   char made[4000] = "build/tmp/backup_test.XXXXXX";
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
+  files_begin();
   if (mkdtemp(made) == NULL || realpath(made, base) == NULL) {
     perror(made);
     return 1;
@@ -682,6 +669,6 @@ int main(int argc, char **argv) {
     harness_count("backup-faults", faults_fired);
   }
   if (harness.only == 0) harness_count("backups", backups_made);
-  remove_tree(base);
+  files_remove(base);
   return check_end();
 }

@@ -101,7 +101,7 @@ static void test_budget(void) {
   skv_cache_block *held[100];
   for (uint64_t i = 0; i < 1000; i++) {
     put(cache, 3, i * 8, 1000);
-    if (bytes_of(cache) > budget) CHECK(!"the budget holds");
+    if (bytes_of(cache) > budget) check_failed("the budget holds");
     has(cache, 3, 0); /* read all the time */
   }
   CHECK(bytes_of(cache) > budget * 3 / 4);
@@ -143,7 +143,7 @@ static void test_memory(void) {
     allocations_left = n;
     skv_alloc_set_hook(fail_later, NULL);
     cache = skv_cache_new(1 << 20);
-    if (!cache && skv_alloc_count() != before) CHECK(!"nothing is lost");
+    if (!cache && skv_alloc_count() != before) check_failed("nothing is lost");
   }
   CHECK(cache && n > 1);
   CHECK(skv_cache_alloc(cache, 10) == NULL);

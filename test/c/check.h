@@ -30,6 +30,10 @@ static const char *check_where = "";
 #define CHECK(condition)                                                       \
   check_that((condition), __FILE__, __LINE__, #condition, check_where)
 
+/* What came to pass and must not. */
+#define check_failed(what)                                                     \
+  ((void)check_that(false, __FILE__, __LINE__, what, check_where))
+
 /* The last line and the exit status. */
 static inline int check_end(void) {
   if (check_failures > 0) printf("%u failed\n", check_failures);

@@ -20,6 +20,7 @@
 #include "engine/util/prng.h"
 #include "stratakv.h"
 #include "test/c/check.h"
+#include "test/c/files.h"
 
 /* ---- The model --------------------------------------------------------- */
 
@@ -392,8 +393,7 @@ static void run_all(const char *dir, const char *name, int steps) {
 int main(int argc, char **argv) {
   const char *parent = argc > 1 ? argv[1] : "build/tmp/db_test";
   char dir[4000]; /* a fresh one */
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
+  files_begin();
   mkdir(parent, 0777);
   snprintf(dir, sizeof dir, "%s/%ld", parent, (long)getpid());
   mkdir(dir, 0777);

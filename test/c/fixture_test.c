@@ -19,6 +19,7 @@
 
 #include "engine/util/hash.h"
 #include "test/c/db_fixture.h"
+#include "test/c/files.h"
 
 static const char *const table_names[] = {"words", "blobs", "numbers"};
 
@@ -298,8 +299,7 @@ int main(int argc, char **argv) {
     return check_end();
   }
   char made[] = "build/tmp/fixture_test.XXXXXX";
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
+  files_begin();
   if (mkdtemp(made) == NULL || realpath(made, base) == NULL) return 1;
   glob_t found;
   CHECK(glob("test/fixture/format-*.tsv", 0, NULL, &found) == 0);

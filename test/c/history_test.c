@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "test/c/db_fixture.h"
+#include "test/c/files.h"
 #include "test/c/harness.h"
 #include "test/c/history_order.h"
 
@@ -688,21 +689,9 @@ static void run_threads(history_plan *plan) {
     skv_env_mem_free(plan->list[i].env);
 }
 
-static int remove_one(void *arg, const char *name) {
-  return skv_env_posix()->dir_unlink(arg, name, NULL);
-}
-
-static void remove_store(const char *path) {
-  skv_env *env = skv_env_posix();
-  skv_dir *dir = NULL;
-  if (env->dir_open(env, NULL, path, 0, NULL, &dir) != STRATAKV_OK) return;
-  env->dir_list(dir, remove_one, dir, NULL);
-  env->dir_close(dir);
-}
-
 static void run_processes(history_plan *plan) {
   pid_t pids[PROCESSES];
-  remove_store(REAL_PATH);
+  files_remove(REAL_PATH);
   fflush(stdout);
   for (unsigned i = 0; i < plan->processes; i++) {
     plan->list[i].env = skv_env_posix();
@@ -748,11 +737,10 @@ int main(int argc, char **argv) {
   all = mmap(NULL, size, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (all == MAP_FAILED) return 1;
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
+  files_begin();
   harness_begin(argc, argv);
   for (uint64_t n; harness_next(HISTORIES, &n);) run_case(n);
-  remove_store(REAL_PATH);
+  files_remove(REAL_PATH);
   check_where = "";
   CHECK(all->conflicts > 0 || !harness_is_full());
   CHECK(all->refusals > 0 || !harness_is_full());

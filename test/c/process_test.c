@@ -135,7 +135,7 @@ static void step_add(worker *w) {
     }
     atomic_fetch_add(&all->conflicts, 1);
   }
-  NEED(!"a thousand conflicts");
+  need(false, __LINE__, "a thousand conflicts", "");
 }
 
 /* Every snapshot adds up, and stays as it is. */

@@ -25,6 +25,7 @@
 #include "engine/util/hash.h"
 #include "engine/util/point.h"
 #include "test/c/db_fixture.h"
+#include "test/c/files.h"
 #include "test/c/harness.h"
 
 #define ROWS 500
@@ -503,8 +504,7 @@ static void salvage_for_real(const fixture_image *image) {
   char base[] = "build/tmp/salvage_test.XXXXXX", path[96], to[96];
   skv_env *env = skv_env_posix();
   skv_dir *dir = NULL;
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
+  files_begin();
   if (!CHECK(mkdtemp(base) != NULL)) return;
   snprintf(path, sizeof path, "%s/old", base);
   snprintf(to, sizeof to, "%s/new", base);

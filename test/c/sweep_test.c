@@ -42,6 +42,7 @@
 
 #include "engine/util/point.h"
 #include "test/c/db_fixture.h"
+#include "test/c/files.h"
 #include "test/c/harness.h"
 
 #define STORE "build/tmp/sweep_test.strata"
@@ -624,19 +625,11 @@ static unsigned look(void) {
   return is_distinct;
 }
 
-static void remove_store(void) {
-  DIR *dir = opendir(STORE);
-  for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;)
-    unlinkat(dirfd(dir), e->d_name, 0);
-  if (dir != NULL) closedir(dir);
-  rmdir(STORE);
-}
-
 static unsigned sweep(const struct operation *operation) {
   int up[2], down[2], status = 0;
   unsigned states = 0;
   char byte = 0;
-  remove_store();
+  files_remove(STORE);
   memset(seen, 0, sizeof seen);
   memset(book, 0, sizeof *book);
   if (pipe(up) != 0 || pipe(down) != 0) abort();
@@ -687,8 +680,7 @@ static unsigned sweep_all(uint64_t variant) {
 
 int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
-  mkdir("build", 0777);
-  mkdir("build/tmp", 0777);
+  files_begin();
   book = mmap(NULL, sizeof *book, PROT_READ | PROT_WRITE,
               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (book == MAP_FAILED) return 1;
