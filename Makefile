@@ -291,7 +291,7 @@ PERM_FILES := vtab* daemon seed_bugs processes kill
 ASAN_TESTS := attach backup cache check compact damage db decode env fixture \
   mem merge picker recover salvage seg shared store tree util wal
 ASAN_FILES := $(ASAN_TESTS:%=%_test) vtab* corrupt
-TSAN_TESTS := attach cache history mem order process sched shared
+TSAN_TESTS := attach cache history mem order process race sched shared
 SANITIZED := build/asan/stratakv.so build/asan/stratakvd \
   $(ASAN_TESTS:%=build/asan/c/%_test) $(TSAN_TESTS:%=build/tsan/c/%_test)
 test: all $(if $(filter *default,$(MATCH)$(PERM)),$(SANITIZED)) | deps

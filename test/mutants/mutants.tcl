@@ -360,8 +360,8 @@ proc stages {mutant} {
   foreach {glob tests} $near {
     if {[string match $glob [dict get $mutant file]]} break
   }
-  set quick {recover_test attach_test store_test shared_test ingest_test
-    process_test backup_test salvage_test check_test disk_test}
+  set quick {order_test recover_test attach_test store_test shared_test
+    ingest_test process_test backup_test salvage_test check_test disk_test}
   switch -- [dict get $mutant kind] {
     order { set stages {race_test process_test sched_test history_test} }
     mutex {
