@@ -175,7 +175,6 @@ static int attach_beside(skv_db *db, uint64_t deadline, uint32_t timeout_ms,
                      "manifest",
                      timeout_ms);
   db->is_beside = true;
-  SKV_POINT("attach.beside");
   rc = attach_private(db, err);
   (void)skv_store_lock(db->store, SKV_LOCK_HEAD, SKV_UNLOCK, NULL);
   return rc;
