@@ -30,19 +30,26 @@ static int seg_lsn(seg_check *c, const skv_segref *ref, skv_err *err) {
   return rc;
 }
 
+/* *own is NULL if it was merged and is gone: the view holds it open. One of an
+ * INGEST may get its name between the look for the file and for the name. */
+static int seg_open(skv_check *check, const skv_segref *ref, skv_err *why,
+                    skv_in **own) {
+  skv_store *store = check->db->store;
+  int rc =
+      skv_in_open(store, ref->number, NULL, ref->meta.size, false, why, own);
+  if (rc != STRATAKV_NOTFOUND) return rc;
+  if (!skv_check_named(check, SKV_NAME_SEG, ref->number)) return STRATAKV_OK;
+  return skv_in_open(store, ref->number, NULL, ref->meta.size, false, why, own);
+}
+
 int skv_check_seg(skv_check *check, skv_segref *ref, skv_err *err) {
   skv_name name = {.kind = SKV_NAME_SEG, .number = ref->number};
   char text[SKV_NAME_SIZE];
   skv_in *own = NULL;
   skv_err why = {0};
   skv_name_format(&name, text);
-  int rc = skv_in_open(check->db->store, ref->number, NULL, ref->meta.size,
-                       false, &why, &own);
-  if (rc == STRATAKV_NOTFOUND &&
-      !skv_check_named(check, SKV_NAME_SEG, ref->number))
-    rc = STRATAKV_OK; /* merged and gone: the view holds it open */
-  else if (rc != STRATAKV_OK)
-    return skv_check_failed(check, text, rc, &why, err);
+  int rc = seg_open(check, ref, &why, &own);
+  if (rc != STRATAKV_OK) return skv_check_failed(check, text, rc, &why, err);
   seg_check c = {check, text};
   skv_seg_judge judge = {.meta = &ref->meta,
                          .ingest_lsn = ref->ingest_lsn,

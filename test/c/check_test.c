@@ -9,6 +9,7 @@
  *   4  inspect describes every file, damaged or not
  *   5  threads and another process write meanwhile: nothing is found
  *   6  another process begins a new manifest just then: all is of one view
+ *   7  a segment gets its name just then
  *
  * Soak: 1
  */
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "engine/db/inspect.h"
+#include "engine/os/env_fault.h"
 #include "engine/util/hash.h"
 #include "test/c/db_fixture.h"
 #include "test/c/harness.h"
@@ -481,6 +483,30 @@ static void test_new_manifest(void) {
   unsetenv("SKV_TEST_HEAD_ROLL");
 }
 
+/* A segment is missing, and there when it is looked for again: it got its name
+ * in between. Missing for good, it is damage. */
+static void test_named_meanwhile(void) {
+  skv_fault fault = {"file_open",       "*.seg", 1,    false,
+                     STRATAKV_NOTFOUND, false,   false};
+  skv_env *env = skv_env_mem_new();
+  OK(stratakv_close(everything(env, true), &fixture_err));
+  skv_env *failing = skv_env_fault_new(env);
+  if (!CHECK(failing != NULL)) exit(1);
+  stratakv_store *store = reopen(failing, STRATAKV_COMPRESSION_LZ4);
+  findings f;
+  skv_env_fault_set(failing, &fault);
+  OK(check_store(store, &f));
+  CHECK(skv_env_fault_fired(failing) == 1 && f.count == 0);
+  fault.is_forever = true;
+  skv_env_fault_set(failing, &fault);
+  FAILS(STRATAKV_CORRUPT, check_store(store, &f));
+  CHECK(f.damages > 0);
+  skv_env_fault_set(failing, NULL);
+  OK(stratakv_close(store, &fixture_err));
+  skv_env_fault_free(failing);
+  skv_env_mem_free(env);
+}
+
 int main(int argc, char **argv) {
   setenv("SKV_TEST_SEGMENT_SIZE", "3000", 1); /* several segments a run */
   harness_begin(argc, argv);
@@ -492,6 +518,7 @@ int main(int argc, char **argv) {
     test_going_on();
     test_meanwhile(100);
     test_new_manifest();
+    test_named_meanwhile();
   }
   if (harness.only == 0) harness_count("check-bytes-changed", bytes_changed);
   return check_end();
