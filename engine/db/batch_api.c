@@ -194,6 +194,9 @@ int stratakv_write(stratakv_store *store, stratakv_batch *const *batches,
   bool single = !results;
   if (single && count != 1)
     return SKV_ERROR(err, STRATAKV_MISUSE, "results are needed");
+  for (size_t i = 0; i < count; i++)
+    if (!batches || !batches[i])
+      return SKV_ERROR(err, STRATAKV_MISUSE, "batch %zu is missing", i);
   if (single) results = &one;
   skv_commit *commits = skv_calloc(count, sizeof *commits);
   if (!commits) return skv_error_nomem(err);

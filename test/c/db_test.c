@@ -199,6 +199,11 @@ static void test_basic(void) {
   stratakv_batch_require(batch, table.id, key, key_len, STRATAKV_IF_VERSION,
                          lsn);
   stratakv_batch_delete(batch, table.id, key, key_len);
+  stratakv_batch *some[] = {batch, NULL};
+  stratakv_result both[2];
+  CHECK(stratakv_write(store, some, 2, &err, both) == STRATAKV_MISUSE);
+  CHECK(stratakv_write(store, &some[1], 1, &err, NULL) == STRATAKV_MISUSE);
+  CHECK(stratakv_write(store, NULL, 1, &err, NULL) == STRATAKV_MISUSE);
   CHECK(stratakv_write(store, &batch, 1, &err, NULL) == STRATAKV_OK);
   now.present[9] = 0;
   CHECK(scan_is(NULL, NULL, &now));
