@@ -107,12 +107,14 @@ static int posix_open_path(int at, const char *path, int flags) {
 
 /* ---- Opening ----------------------------------------------------------- */
 
-/* Make the last component of path, which has no final slash. 0, or -1 and
- * errno. Its parent is opened under the same rules. */
-static int posix_make_last(int at, const char *path, int flags) {
-  const char *slash = strrchr(path, '/');
-  if (slash == NULL) return mkdirat(at, path, 0700);
+/* The directory above path, which has no final slash, opened under the same
+ * rules; *last is what it is called there. -1 and errno. */
+static int posix_open_parent(int at, const char *path, int flags,
+                             const char **last) {
   char parent[4096];
+  const char *slash = strrchr(path, '/');
+  *last = slash == NULL ? path : slash + 1;
+  if (slash == NULL) return skv_posix_openat(at, ".", O_PATH | O_DIRECTORY, 0);
   size_t n = (size_t)(slash - path);
   if (n >= sizeof parent) {
     errno = ENAMETOOLONG;
@@ -120,21 +122,40 @@ static int posix_make_last(int at, const char *path, int flags) {
   }
   memcpy(parent, path, n);
   parent[n] = '\0';
-  int fd = posix_open_path(at, n ? parent : "/", flags);
-  if (fd < 0) return -1;
-  int failed = mkdirat(fd, slash + 1, 0700);
+  return posix_open_path(at, n ? parent : "/", flags);
+}
+
+/* Make the last component of path. 0, or -1 and errno. */
+static int posix_make_last(int at, const char *path, int flags) {
+  const char *last;
+  int parent = posix_open_parent(at, path, flags, &last);
+  if (parent < 0) return -1;
+  int failed = mkdirat(parent, last, 0700);
   int number = errno;
-  close(fd);
+  close(parent);
   errno = number;
   return failed;
 }
 
+/* Make it and open it, or leave nothing. */
+static int posix_make_and_open(int at, const char *path, int flags) {
+  const char *last;
+  int parent = posix_open_parent(at, path, flags, &last);
+  if (parent < 0) return -1;
+  int fd = -1;
+  bool made = mkdirat(parent, last, 0700) == 0;
+  if (made)
+    fd = skv_posix_openat(parent, last, POSIX_DIR_FLAGS | O_NOFOLLOW, 0);
+  int number = errno;
+  if (made && fd < 0) unlinkat(parent, last, AT_REMOVEDIR);
+  close(parent);
+  errno = number;
+  return fd;
+}
+
 /* Open, or make and open, without a message. */
 static int posix_open_or_make(int at, const char *path, int flags) {
-  if (flags & SKV_DIR_EXCLUSIVE) {
-    if (posix_make_last(at, path, flags) != 0) return -1;
-    return posix_open_path(at, path, flags);
-  }
+  if (flags & SKV_DIR_EXCLUSIVE) return posix_make_and_open(at, path, flags);
   int fd = posix_open_path(at, path, flags);
   if (fd >= 0 || errno != ENOENT || !(flags & SKV_DIR_CREATE)) return fd;
   if (posix_make_last(at, path, flags) != 0 && errno != EEXIST) return -1;

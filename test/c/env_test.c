@@ -537,6 +537,36 @@ static void test_odd_files(const world *w) {
   w->env->dir_close(d);
 }
 
+/* Descriptors run out between making a directory and opening it: it is not
+ * left behind. */
+static void test_half_made(const world *w) {
+  static const char *const paths[] = {"half", "files/half"};
+  for (int i = 0; i < 2; i++) {
+    unsigned failed = 0;
+    int rc = STRATAKV_CANTOPEN;
+    for (unsigned more = 0; rc == STRATAKV_CANTOPEN && more < 20; more++) {
+      struct rlimit old, low;
+      struct stat st;
+      skv_dir *d = NULL;
+      int next = dup(0);
+      close(next);
+      CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+      low = old;
+      low.rlim_cur = (rlim_t)next + more;
+      CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+      rc = w->env->dir_open(w->env, w->base, paths[i],
+                            SKV_DIR_CREATE | SKV_DIR_EXCLUSIVE, NULL, &d);
+      CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+      bool is_there = stat(at(w, paths[i]), &st) == 0;
+      CHECK(is_there == (rc == STRATAKV_OK));
+      failed += rc != STRATAKV_OK;
+      if (rc == STRATAKV_OK) CHECK(w->env->dir_remove(d, NULL) == STRATAKV_OK);
+      w->env->dir_close(d);
+    }
+    CHECK(rc == STRATAKV_OK && failed > 1);
+  }
+}
+
 /* Descriptors 0 to 2 are left to what prints; none left is CANTOPEN; a file
  * that may not grow is FULL. */
 static void test_limits(const world *w) {
@@ -554,6 +584,8 @@ static void test_limits(const world *w) {
   CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
   CHECK(file_code(d, "limit", 0) == STRATAKV_CANTOPEN);
   CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+
+  test_half_made(w);
 
   CHECK(getrlimit(RLIMIT_FSIZE, &old) == 0);
   low = old;
