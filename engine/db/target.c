@@ -133,7 +133,7 @@ static int target_new_log(skv_target *t, uint64_t start, uint64_t size,
   skv_edit_wal(&t->edit, header.number, start, size);
   skv_edit_next(&t->edit, t->next_file);
   skv_edit_clean(&t->edit, start);
-  SKV_POINT("backup.logged");
+  SKV_POINT("target.logged");
   return rc;
 }
 
@@ -161,12 +161,12 @@ static int target_head(skv_target *t, skv_err *err) {
                       &bytes, &end);
   rc = bytes.rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
   if (rc == STRATAKV_OK) rc = skv_store_sync_names(t->store, err); /* INV-7 */
-  SKV_POINT("backup.named");
+  SKV_POINT("target.named");
   if (rc == STRATAKV_OK)
     rc = skv_head_replace(t->store, t->store_id, TARGET_MANIFEST, bytes.data,
                           bytes.size, err);
   skv_buf_clear(&bytes);
-  SKV_POINT("backup.done");
+  SKV_POINT("target.done");
   return rc;
 }
 

@@ -458,8 +458,8 @@ static void test_cancel(void) {
 /* ---- 5: killed ----------------------------------------------------------- */
 
 static const char *const points[] = {"backup.claimed", "backup.linked",
-                                     "backup.flushed", "backup.logged",
-                                     "backup.named",   "backup.done"};
+                                     "backup.flushed", "target.logged",
+                                     "target.named",   "target.done"};
 
 static const char *kill_point;
 static int kill_left;
@@ -497,7 +497,7 @@ static void test_kill(void) {
     options.create = 0;
     int rc = skv_open_in(skv_env_posix(), at("kill_copy"), &options,
                          &fixture_err, &copy);
-    CHECK((rc == STRATAKV_OK) == (strcmp(points[i], "backup.done") == 0));
+    CHECK((rc == STRATAKV_OK) == (strcmp(points[i], "target.done") == 0));
     if (rc == STRATAKV_OK) {
       OK(stratakv_close(copy, &fixture_err));
       world_compare(&w, skv_env_posix(), at("kill_copy"));
