@@ -182,8 +182,8 @@ void skv_env_mem_free(skv_env *mem);
  * no other thread forks: a file is opened and added, or removed and closed, in
  * one such moment, or a child could keep its locks. */
 uint32_t skv_fork_generation(void);
-void skv_fork_hold(void);
-void skv_fork_let_go(void);
+void skv_fork_hold(const skv_env *env); /* the real system's forks only */
+void skv_fork_let_go(const skv_env *env);
 int skv_fork_close_add(skv_file *file);
 void skv_fork_close_remove(skv_file *file);
 

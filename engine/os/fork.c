@@ -57,14 +57,17 @@ uint32_t skv_fork_generation(void) {
   return atomic_load(&fork_generation_now);
 }
 
-void skv_fork_hold(void) {
+void skv_fork_hold(const skv_env *env) {
   pthread_once(&fork_once, fork_install);
-  skv_mutex_lock(&fork_mutex);
+  if (env == skv_env_posix()) skv_mutex_lock(&fork_mutex);
 }
 
-void skv_fork_let_go(void) { skv_mutex_unlock(&fork_mutex); }
+void skv_fork_let_go(const skv_env *env) {
+  if (env == skv_env_posix()) skv_mutex_unlock(&fork_mutex);
+}
 
 int skv_fork_close_add(skv_file *file) {
+  if (file->env != skv_env_posix()) return STRATAKV_OK;
   fork_entry *e = skv_malloc(sizeof *e);
   if (e == NULL) return STRATAKV_NOMEM;
   e->file = file;
@@ -74,6 +77,7 @@ int skv_fork_close_add(skv_file *file) {
 }
 
 void skv_fork_close_remove(skv_file *file) {
+  if (file->env != skv_env_posix()) return;
   fork_entry **link = &fork_entries;
   while (*link != NULL && (*link)->file != file) link = &(*link)->next;
   fork_entry *e = *link;

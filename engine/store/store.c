@@ -75,10 +75,10 @@ void skv_store_close(skv_store *store) {
   skv_env *env = store->env;
   if (store->shared) env->unmap(env, store->shared, SKV_SHARED_SIZE);
   if (store->lock) {
-    skv_fork_hold();
+    skv_fork_hold(env);
     skv_fork_close_remove(store->lock);
     env->file_close(store->lock);
-    skv_fork_let_go();
+    skv_fork_let_go(env);
   }
   if (store->dir) env->dir_close(store->dir);
   skv_free(store);
@@ -350,9 +350,9 @@ static int store_lock_open(skv_store *store, bool create, skv_err *err) {
 
 int skv_store_lock_open(skv_store *store, bool create, skv_err *err) {
   if (store->lock) return STRATAKV_OK;
-  skv_fork_hold();
+  skv_fork_hold(store->env);
   int rc = store_lock_open(store, create, err);
-  skv_fork_let_go();
+  skv_fork_let_go(store->env);
   return rc;
 }
 

@@ -608,10 +608,10 @@ static int fork_child(uint32_t generation, skv_file *f, skv_file *kept) {
   if (skv_fork_generation() == generation) return 2;
   if (((skv_posix_file *)f)->fd != -1) return 3;
   if (((skv_posix_file *)kept)->fd < 0) return 4;
-  skv_fork_hold();
+  skv_fork_hold(f->env);
   skv_fork_close_remove(f);
   f->env->file_close(f);
-  skv_fork_let_go();
+  skv_fork_let_go(skv_env_posix());
   return 0;
 }
 
@@ -621,9 +621,9 @@ static void test_fork(const world *w) {
   skv_file *g = open_file(d, "lock", RW);
   uint32_t generation = skv_fork_generation();
   int go[2];
-  skv_fork_hold();
+  skv_fork_hold(f->env);
   CHECK(skv_fork_close_add(f) == STRATAKV_OK);
-  skv_fork_let_go();
+  skv_fork_let_go(skv_env_posix());
   CHECK(lock(f, 0, 1, SKV_EXCLUSIVE) == STRATAKV_OK);
   CHECK(pipe(go) == 0);
   fflush(stdout);
@@ -637,10 +637,10 @@ static void test_fork(const world *w) {
   }
   CHECK(child > 0 && skv_fork_generation() == generation);
   CHECK(lock(g, 0, 1, SKV_SHARED) == STRATAKV_BUSY); /* ours still */
-  skv_fork_hold();
+  skv_fork_hold(f->env);
   skv_fork_close_remove(f);
   skv_fork_close_remove(f);
-  skv_fork_let_go();
+  skv_fork_let_go(skv_env_posix());
   w->env->file_close(f);
   close(go[0]);
   int status = -1;
