@@ -38,8 +38,12 @@ int skvt_run_check(const skvt_options *options) {
   rc = stratakv_check(store, &watch.store, &error);
   skvt_watch_end(&watch);
   stratakv_close(store, NULL);
-  if (watch.damages > 0) return SKVT_DAMAGE;
-  return rc == STRATAKV_OK ? SKVT_OK : skvt_fail_store(rc, &error);
+  if (watch.damages == 0)
+    return rc == STRATAKV_OK ? SKVT_OK : skvt_fail_store(rc, &error);
+  if (rc != STRATAKV_CORRUPT) { /* there may be more */
+    (void)skvt_fail_store(rc, &error);
+  }
+  return SKVT_DAMAGE;
 }
 
 /* ---- backup -------------------------------------------------------------- */
