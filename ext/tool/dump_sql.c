@@ -186,7 +186,9 @@ static void sql_end(skvt_dump *dump) {
 
 static void sql_cut(skvt_dump *dump, const char *why) {
   (void)dump;
-  skvt_out_line("ROLLBACK; -- the dump was cut short: %s", why);
+  skvt_out_text("ROLLBACK; -- the dump was cut short: ");
+  skvt_out_safely(why); /* it may hold a path, and that a newline */
+  skvt_out_text("\n");
 }
 
 const skvt_dump_format skvt_dump_sql = {

@@ -20,6 +20,14 @@ void skvt_out(const void *bytes, size_t len) {
 
 void skvt_out_text(const char *text) { skvt_out(text, strlen(text)); }
 
+void skvt_out_safely(const char *text) {
+  for (; *text != 0; text++) {
+    unsigned char c = (unsigned char)*text;
+    char safe = (char)(c < ' ' || c == 0x7f ? '?' : c);
+    skvt_out(&safe, 1);
+  }
+}
+
 void skvt_out_line(const char *format, ...) {
   va_list args;
   if (out_errno != 0) return;

@@ -13,6 +13,9 @@
 
 void skvt_out(const void *bytes, size_t len);
 void skvt_out_text(const char *text);
+/* A name or message that may hold any bytes: in one line, control characters
+ * as ?. */
+void skvt_out_safely(const char *text);
 void skvt_out_line(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 

@@ -25,24 +25,15 @@ static int watch_progress(void *arg, double done) {
   return skvt_poll(NULL);
 }
 
-/* A name or message as text: a damaged store can hold any bytes. */
-static void watch_print_safely(const char *text) {
-  for (; *text != 0; text++) {
-    unsigned char c = (unsigned char)*text;
-    char safe = (char)(c < ' ' || c == 0x7f ? '?' : c);
-    skvt_out(&safe, 1);
-  }
-}
-
 void skvt_print_finding(const stratakv_finding *finding) {
   char offset[32] = "";
   if (finding->offset != UINT64_MAX) {
     snprintf(offset, sizeof offset, ":%" PRIu64, finding->offset);
   }
-  watch_print_safely(finding->file);
+  skvt_out_safely(finding->file);
   skvt_out_text(offset);
   skvt_out_text(finding->severity == STRATAKV_NOTE ? ": note: " : ": damage: ");
-  watch_print_safely(finding->message);
+  skvt_out_safely(finding->message);
   skvt_out_text("\n");
 }
 
