@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "ext/httpd/request.h"
-#include "ext/json/json.h"
+#include "ext/json/stats.h"
 
 #define STATE_TEXT "text/plain; charset=utf-8"
 
@@ -48,26 +48,14 @@ static void state_readyz(skvd_request *request) {
 
 /* ---- /v1/stats ----------------------------------------------------------- */
 
-static int state_take_stat(void *rows, const char *name, double value,
-                           const char *unit, const char *help) {
-  json_t *row = json_pack("{s:s,s:o,s:s,s:s}", "name", name, "value",
-                          skv_json_number(value), "unit", unit, "help", help);
-  return row == NULL || json_array_append_new(rows, row) != 0;
-}
-
 static void state_stats(skvd_request *request) {
   stratakv_error error = {0, ""};
-  json_t *rows = json_array();
-  int rc = rows == NULL ? STRATAKV_NOMEM
-                        : stratakv_stats(request->app->store, state_take_stat,
-                                         rows, &error);
-  if (rc != STRATAKV_OK) {
-    json_decref(rows);
+  json_t *json;
+  int rc = skv_json_stats(request->app->store, &error, &json);
+  if (rc == STRATAKV_OK)
+    skvd_answer_json(request, 200, "application/json", json);
+  else
     skvd_answer_store_error(request, rc, &error);
-    return;
-  }
-  skvd_answer_json(request, 200, "application/json",
-                   json_pack("{s:o}", "stats", rows));
 }
 
 /* ---- /v1/version --------------------------------------------------------- */

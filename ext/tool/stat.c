@@ -5,41 +5,43 @@
 #include <stdlib.h>
 
 #include "ext/json/json.h"
+#include "ext/json/stats.h"
 #include "ext/tool/output.h"
 #include "ext/tool/tool.h"
 
 /* ---- stat ---------------------------------------------------------------- */
 
+/* arg: a bool, whether memory ended the list. */
 static int stat_line(void *arg, const char *name, double value,
                      const char *unit, const char *help) {
+  bool *is_out_of_memory = arg;
   json_t *json = skv_json_number(value);
   char *text =
       json == NULL ? NULL : json_dumps(json, SKV_JSON_FLAGS | JSON_ENCODE_ANY);
-  (void)arg;
   (void)help;
   if (text != NULL) skvt_out_line("%-44s %16s %s", name, text, unit);
+  *is_out_of_memory = text == NULL;
   free(text);
   json_decref(json);
-  return text == NULL || skvt_poll(NULL);
+  return *is_out_of_memory || skvt_poll(NULL);
 }
 
-static int stat_row(void *rows, const char *name, double value,
-                    const char *unit, const char *help) {
-  json_t *row = json_pack("{s:s,s:o,s:s,s:s}", "name", name, "value",
-                          skv_json_number(value), "unit", unit, "help", help);
-  return row == NULL || json_array_append_new(rows, row) != 0;
+static int stat_lines(stratakv_store *store, stratakv_error *error) {
+  bool is_out_of_memory = false;
+  int rc = stratakv_stats(store, stat_line, &is_out_of_memory, error);
+  return is_out_of_memory ? STRATAKV_NOMEM : rc;
 }
 
-/* {"stats":[...]}, as the daemon answers. */
+/* As the daemon answers. */
 static int stat_json(stratakv_store *store, stratakv_error *error) {
-  json_t *rows = json_array();
-  json_t *json = json_pack("{s:o}", "stats", rows);
-  int rc = json == NULL ? STRATAKV_NOMEM
-                        : stratakv_stats(store, stat_row, rows, error);
-  char *text = rc == STRATAKV_OK ? skv_json_text(json) : NULL;
+  json_t *json;
+  int rc = skv_json_stats(store, error, &json);
+  if (rc != STRATAKV_OK) return rc;
+  char *text = skv_json_text(json);
   if (text != NULL) skvt_out_line("%s", text);
-  free(text);
   json_decref(json);
+  if (text == NULL) return STRATAKV_NOMEM;
+  free(text);
   return rc;
 }
 
@@ -49,8 +51,7 @@ int skvt_run_stat(const skvt_options *options) {
   int rc;
   stratakv_store *store = skvt_open(options->words[0], &code);
   if (store == NULL) return code;
-  rc = options->is_json ? stat_json(store, &error)
-                        : stratakv_stats(store, stat_line, NULL, &error);
+  rc = options->is_json ? stat_json(store, &error) : stat_lines(store, &error);
   stratakv_close(store, NULL);
   return rc == STRATAKV_OK ? SKVT_OK : skvt_fail_store(rc, &error);
 }
