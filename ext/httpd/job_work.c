@@ -2,6 +2,7 @@
 #include "ext/httpd/job_work.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 
 const char *skvd_job_kind_name(skvd_job_kind kind) {
   static const char *const names[] = {"flush", "compact", "verify", "backup"};
@@ -51,7 +52,11 @@ static int work_verify(const skvd_job_work *work, stratakv_error *error,
   stratakv_watch watch = {work_report, work_progress, &findings};
   int rc = findings.rows == NULL ? STRATAKV_NOMEM
                                  : stratakv_check(work->store, &watch, error);
-  if (findings.is_out_of_memory) rc = STRATAKV_NOMEM;
+  if (findings.rows == NULL || findings.is_out_of_memory) {
+    rc = STRATAKV_NOMEM; /* not the interruption that the store was told of */
+    error->code = rc;
+    snprintf(error->message, sizeof error->message, "out of memory");
+  }
   if (rc == STRATAKV_CORRUPT && findings.damages > 0) rc = STRATAKV_OK;
   if (rc != STRATAKV_OK) {
     json_decref(findings.rows);
