@@ -151,6 +151,10 @@ static bool salvage_has(const skv_buf *list, uint64_t number) {
                               compare_numbers) != NULL;
 }
 
+bool skv_salvage_has_seg(const skv_salvage *s, uint64_t number) {
+  return salvage_has(&s->segs, number);
+}
+
 /* Whether every file that the version names is there. */
 static bool manifest_has_files(const manifest_walk *walk) {
   const skv_version *version = walk->version;
@@ -399,22 +403,26 @@ static int salvage_write(skv_salvage *s, skv_err *err, stratakv_salvaged *out) {
   return rc;
 }
 
-static uint64_t salvage_total(skv_salvage *s) {
-  uint64_t total = 0, *segs;
-  size_t count = salvage_numbers(&s->segs, &segs);
+/* Each is read, and merged. Of a log most may be zeros: then it ends early. */
+static uint64_t salvage_total_of(skv_salvage *s, const skv_buf *list,
+                                 int kind) {
+  uint64_t total = 0, *numbers;
+  size_t count = salvage_numbers(list, &numbers);
   for (size_t i = 0; i < count; i++) {
     char text[SKV_NAME_SIZE];
+    skv_name name = {.kind = kind, .number = numbers[i]};
     skv_in *in = NULL;
-    seg_text(segs[i], text);
+    skv_name_format(&name, text);
     if (skv_in_open_name(s->from, text, false, NULL, &in) == STRATAKV_OK)
-      total += 2 * skv_in_size(in); /* read, and merged */
+      total += 2 * skv_in_size(in);
     skv_in_close(in);
   }
   return total;
 }
 
 static int salvage_run(skv_salvage *s, skv_err *err, stratakv_salvaged *out) {
-  s->watcher.total = salvage_total(s);
+  s->watcher.total = salvage_total_of(s, &s->segs, SKV_NAME_SEG) +
+                     salvage_total_of(s, &s->wals, SKV_NAME_WAL);
   int rc = skv_watcher_step(&s->watcher, 0, err);
   if (rc == STRATAKV_OK) rc = salvage_head(s, err);
   if (rc == STRATAKV_OK)

@@ -73,6 +73,8 @@ int skv_salvage_seg(skv_salvage *s, const char *name,
  * by_uid); false: nothing. */
 bool skv_salvage_find(const skv_salvage *s, uint64_t number, bool by_uid,
                       skv_salvage_ref *out);
+/* Whether the directory has a segment of this number. */
+bool skv_salvage_has_seg(const skv_salvage *s, uint64_t number);
 /* All that verifies in a log; info (NULL: unknown) is what the manifest says.
  * With `ingests_only` only INGEST records are taken note of. */
 int skv_salvage_log(skv_salvage *s, uint64_t number, const skv_wal_info *info,

@@ -197,8 +197,8 @@ static int log_ingested(skv_salvage *s, const skv_salvage_ref *ref,
                             "a segment of a large transaction is missing");
 }
 
-/* An INGEST: what the manifest does not name yet is read; at first it is only
- * noted. */
+/* An INGEST: what the manifest does not name yet is read, unless every segment
+ * of the directory is; at first it is only noted. */
 static int log_ingest(log_source *source, const skv_wal_record *r,
                       skv_err *err) {
   skv_salvage *s = source->s;
@@ -216,7 +216,8 @@ static int log_ingest(log_source *source, const skv_wal_record *r,
     skv_salvage_ref ref = {first + i, p->meta.uid, lsn, {NULL, 0}}, named;
     if (source->ingests_only)
       skv_buf_append(&s->ingests, &ref, sizeof ref);
-    else if (!skv_salvage_find(s, ref.number, false, &named))
+    else if (!skv_salvage_find(s, ref.number, false, &named) &&
+             (s->is_whole || !skv_salvage_has_seg(s, ref.number)))
       rc = log_ingested(s, &ref, &p->tmp, err);
   }
   skv_free(products.list);
