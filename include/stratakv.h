@@ -427,7 +427,10 @@ STRATAKV_API uint64_t stratakv_cursor_version(const stratakv_cursor *c);
 STRATAKV_API int stratakv_flush(stratakv_store *store, stratakv_error *err);
 
 /* Told now and then during a long call, by the calling thread: 0..1 done. Not 0
- * cancels it with INTERRUPT. */
+ * cancels it with INTERRUPT. This and the other functions that are called
+ * during a call (stratakv_stat, _report, _line) may read the store, its
+ * snapshots and cursors among it; what writes, maintains or closes it may have
+ * to wait for what the call holds, and is not for them. */
 typedef int (*stratakv_progress)(void *arg, double done);
 
 /* Flush, and merge all segments to the bottom level, dropping every dead

@@ -10,6 +10,7 @@
  *   5  threads and another process write meanwhile: nothing is found
  *   6  another process begins a new manifest just then: all is of one view
  *   7  a segment gets its name just then
+ *   8  functions that are told of progress and findings read the store
  *
  * Soak: 1
  */
@@ -507,6 +508,61 @@ static void test_named_meanwhile(void) {
   skv_env_mem_free(env);
 }
 
+/* What is called meanwhile may read the store. */
+typedef struct reader {
+  stratakv_store *store;
+  unsigned calls;
+} reader;
+
+static int read_all(void *arg) {
+  reader *r = arg;
+  uint32_t rows[100];
+  r->calls++;
+  return !OK(fixture_scan(r->store, 1, rows, 100));
+}
+static int read_progress(void *arg, double done) {
+  SKV_UNUSED(done);
+  return read_all(arg);
+}
+static int read_report(void *arg, const stratakv_finding *finding) {
+  SKV_UNUSED(finding);
+  return read_all(arg);
+}
+static int read_stat(void *arg, const char *name, double value,
+                     const char *unit, const char *help) {
+  SKV_UNUSED(name);
+  SKV_UNUSED(value);
+  SKV_UNUSED(unit);
+  SKV_UNUSED(help);
+  return read_all(arg);
+}
+
+static void test_reading(void) {
+  skv_env *env = skv_env_mem_new();
+  reader r = {.store = everything(env, false)};
+  stratakv_watch watch = {read_report, read_progress, &r};
+  fixture_image image = {0};
+  skv_dir *dir = NULL;
+  fixture_file *file = fixture_add(&image, "000999.seg", "x", 1); /* a note */
+  OK(env->dir_open(env, NULL, FIXTURE_PATH, 0, &fixture_err, &dir));
+  fixture_put_file(dir, file);
+  env->dir_close(dir);
+  fixture_clear(&image);
+  OK(stratakv_check(r.store, &watch, &fixture_err));
+  CHECK(r.calls >= 2);
+  unsigned before = r.calls;
+  OK(stratakv_stats(r.store, read_stat, &r, &fixture_err));
+  CHECK(r.calls > before + 5);
+  before = r.calls;
+  OK(stratakv_backup(r.store, NULL, "/copy", &watch, &fixture_err, NULL));
+  CHECK(r.calls > before);
+  before = r.calls;
+  OK(stratakv_compact(r.store, read_progress, &r, &fixture_err));
+  CHECK(r.calls > before);
+  OK(stratakv_close(r.store, &fixture_err));
+  skv_env_mem_free(env);
+}
+
 int main(int argc, char **argv) {
   setenv("SKV_TEST_SEGMENT_SIZE", "3000", 1); /* several segments a run */
   harness_begin(argc, argv);
@@ -519,6 +575,7 @@ int main(int argc, char **argv) {
     test_meanwhile(100);
     test_new_manifest();
     test_named_meanwhile();
+    test_reading();
   }
   if (harness.only == 0) harness_count("check-bytes-changed", bytes_changed);
   return check_end();
