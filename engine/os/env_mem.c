@@ -427,9 +427,19 @@ static int mem_random(skv_env *env, void *data, size_t size, skv_err *err) {
   return STRATAKV_OK;
 }
 
-static void mem_boot_id(skv_env *env, uint8_t id[16]) {
+static void mem_fs_boot_id(const skv_mem_fs *fs, uint8_t id[16]) {
   memset(id, 0xb0, 16);
-  memcpy(id, &skv_mem_env_of(env)->fs->device, 8);
+  memcpy(id, &fs->device, 8);
+}
+
+static void mem_boot_id(skv_env *env, uint8_t id[16]) {
+  mem_fs_boot_id(skv_mem_env_of(env)->fs, id);
+}
+
+bool skv_mem_is_boot(const skv_mem_fs *fs, const uint8_t id[16]) {
+  uint8_t own[16];
+  mem_fs_boot_id(fs, own);
+  return memcmp(own, id, 16) == 0;
 }
 
 static uint32_t mem_pid(skv_env *env) { return skv_mem_env_of(env)->pid; }

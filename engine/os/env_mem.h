@@ -120,4 +120,7 @@ static inline skv_mem_env *skv_mem_env_of(skv_env *env) {
 /* The functions of env.h on files, put into the table. */
 void skv_mem_file_functions(skv_env *env);
 
+/* Whether that is the boot id of the file system's machine. */
+bool skv_mem_is_boot(const skv_mem_fs *fs, const uint8_t id[16]);
+
 #endif

@@ -135,6 +135,7 @@ typedef struct suspect {
   fixture_image image;
   uint64_t hash;
   bool death;
+  bool same_boot; /* a death, and SHARED is of the boot in which they died */
   unsigned least, most;
   unsigned safe; /* of these, what a power cut during its recovery must keep */
   const char *operation; /* at which it was taken */
@@ -395,7 +396,7 @@ static uint32_t judge_image(suspect *s, void (*nested_event)(recording *r)) {
   recording *r = NULL;
   skv_env *env = fixture_world(&s->image);
   court.opened++;
-  if (s->death) fixture_same_boot(env);
+  if (s->same_boot) fixture_same_boot(env);
   if (skv_prng_below(&court.rng, 8) == 0) judge_read_only(env, s);
   if (s->again) {
     r = s->record != NULL ? record_resume(s->record, env)

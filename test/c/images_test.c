@@ -75,10 +75,22 @@ static void take_crash(crash *c, size_t number, suspect s) {
   court_offer(s.is_nested ? &court.nested : &court.queue, &s);
 }
 
+/* Whoever recovers may die before SHARED is of this boot. */
+static bool is_of_this_boot(const recording *r, const fixture_image *image) {
+  for (size_t i = 0; i < image->count; i++) {
+    const fixture_file *file = &image->files[i];
+    if (strcmp(file->name, "SHARED") == 0 && file->size == SKV_SHARED_SIZE &&
+        skv_mem_is_boot(r->fs, file->bytes + FIXTURE_BOOT_AT))
+      return true;
+  }
+  return false;
+}
+
 static void take_death(const recording *r, suspect s) {
   s.death = true;
   s.image = crash_death(r, &court.rng);
-  s.hash = crash_hash(&s.image, true);
+  s.same_boot = is_of_this_boot(r, &s.image);
+  s.hash = crash_hash(&s.image, true) + s.same_boot;
   s.again =
       !s.is_nested && (is_swap(&s) || skv_prng_below(&court.rng, 10) == 0);
   if (s.again && r->storing == NULL) s.record = record_copy_new(r);
