@@ -26,10 +26,11 @@
 #include "engine/util/point.h"
 
 struct skv_store {
-  skv_env *env;           /* not owned */
-  skv_dir *dir;           /* owned */
-  skv_file *lock;         /* LOCK, registered for fork; NULL until opened */
-  void *shared;           /* mapping of SHARED; NULL until mapped */
+  skv_env *env;    /* not owned */
+  skv_dir *dir;    /* owned */
+  bool reads_lock; /* LOCK may be read only: no lock of it is exclusive */
+  skv_file *lock;  /* LOCK, registered for fork; NULL until opened */
+  void *shared;    /* mapping of SHARED; NULL until mapped */
   atomic_bool parent_due; /* the directory above is to be synced once */
   skv_dir_info info;      /* as of the open */
 };
@@ -334,8 +335,8 @@ static int store_lock_open(skv_store *store, bool create, skv_err *err) {
   int flags = SKV_FILE_WRITE | (create ? SKV_FILE_CREATE : 0);
   int rc = env->file_open(store->dir, "LOCK", flags, err, &file);
   /* Who may only read the store may still lock it shared. */
-  if (rc == STRATAKV_CANTOPEN && !create)
-    rc = env->file_open(store->dir, "LOCK", 0, err, &file);
+  bool reads = rc == STRATAKV_CANTOPEN && !create;
+  if (reads) rc = env->file_open(store->dir, "LOCK", 0, err, &file);
   if (rc != STRATAKV_OK) return rc;
   rc = skv_fork_close_add(file);
   if (rc != STRATAKV_OK) {
@@ -345,6 +346,7 @@ static int store_lock_open(skv_store *store, bool create, skv_err *err) {
                : SKV_ERROR(err, rc, "cannot register LOCK for fork");
   }
   store->lock = file;
+  store->reads_lock = reads;
   return STRATAKV_OK;
 }
 
@@ -358,6 +360,8 @@ int skv_store_lock_open(skv_store *store, bool create, skv_err *err) {
 
 int skv_store_lock(skv_store *store, unsigned which, int mode, skv_err *err) {
   if (!store->lock) return SKV_ERROR(err, STRATAKV_MISUSE, "LOCK is not open");
+  if (mode == SKV_EXCLUSIVE && store->reads_lock)
+    return SKV_ERROR(err, STRATAKV_CANTOPEN, "LOCK may not be written");
   return store->env->file_lock(store->lock, which, 1, mode, err);
 }
 
