@@ -1,6 +1,7 @@
 /*
- * What the program around the engine does, on the real system: it forks while
- * other threads open and close stores, or runs as the superuser.
+ * What is done around the engine, on the real system: a program forks while
+ * other threads open and close stores, or runs as the superuser; a store is
+ * copied with holes, or removed while it is open.
  *
  *   fork  a child opens stores whatever its parent's threads were at; it has
  *         no descriptor of LOCK, from whatever moment it is a copy
