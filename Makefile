@@ -300,9 +300,9 @@ ifeq ($(MATCH)$(PERM),*default)
 	@for p in $(PERMS); do $(TCLSH) test/run.tcl -build build/test -perm $$p \
 	  -counts build/counts.tsv \
 	  -match '$(PERM_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1; done
-	@SKV_SAMPLE=4 CC="$(CC)" $(TCLSH) test/run.tcl -build build/asan \
+	@SKV_SAMPLE=8 CC="$(CC)" $(TCLSH) test/run.tcl -build build/asan \
 	  -sanitizer asan -match '$(ASAN_FILES)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1
-	@SKV_SAMPLE=4 CC="$(CC)" $(TCLSH) test/run.tcl -build build/tsan \
+	@SKV_SAMPLE=8 SKV_PART=2 CC="$(CC)" $(TCLSH) test/run.tcl -build build/tsan \
 	  -sanitizer tsan -match '$(TSAN_TESTS:%=%_test)' -seed '$(SEED)' -jobs '$(JOBS)' || exit 1
 	@$(RUN_TESTS) -build build/test -counts build/counts.tsv \
 	  -floors test/floors.tsv

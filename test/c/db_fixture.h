@@ -124,6 +124,10 @@ static inline void fixture_put_file(skv_dir *dir, const fixture_file *file) {
   skv_env *env = dir->env;
   int flags = SKV_FILE_WRITE | SKV_FILE_CREATE;
   size_t stored = file->size;
+  for (uint64_t last = 0; stored >= sizeof last; stored -= sizeof last) {
+    memcpy(&last, file->bytes + stored - sizeof last, sizeof last);
+    if (last != 0) break;
+  }
   while (stored > 0 && file->bytes[stored - 1] == 0) stored--;
   if (env->file_open(dir, file->name, flags, NULL, &out) != STRATAKV_OK ||
       env->file_write(out, 0, file->bytes, stored, NULL) != STRATAKV_OK ||

@@ -32,6 +32,7 @@ typedef struct diff_gen {
   gen_style style;  /* of WHERE */
   bool is_safe;     /* operands of the key's class only */
   bool no_subquery;
+  bool is_or; /* what is generated stands under an OR */
 } diff_gen;
 
 static const char *const gen_tables[] = {"kv", "k2"};
@@ -309,12 +310,19 @@ static inline void term_pattern(diff_gen *g, diff_text *t, const char *key) {
     text_put(t, "%s %s %s", key, is_like ? "LIKE" : "GLOB", pattern);
 }
 
+/* SQLite makes an IN of k = 'a' OR k = 'b' COLLATE NOCASE, which compares as
+ * the column does and loses rows, of every table: 3.40.1 does. */
 static inline void term_collate(diff_gen *g, diff_text *t, const char *key) {
   static const char *const collations[] = {"NOCASE", "RTRIM", "BINARY"};
   gen_literal a;
   gen_operand(g, a);
-  const char *op = comparisons[below(g, 5)];
-  text_put(t, "%s %s %s COLLATE %s", key, op, a, PICK(g, collations));
+  unsigned op = below(g, 5);
+  const char *c = PICK(g, collations);
+  if (g->is_or && op == 0)
+    text_put(t, "(%s>=%s COLLATE %s AND %s<=%s COLLATE %s)", key, a, c, key, a,
+             c);
+  else
+    text_put(t, "%s %s %s COLLATE %s", key, comparisons[op], a, c);
 }
 
 static inline void term_row(diff_gen *g, diff_text *t, const char *key) {
@@ -392,7 +400,9 @@ static inline void gen_term(diff_gen *g, diff_text *t) {
 
 static inline void gen_where(diff_gen *g, diff_text *t, int depth) {
   unsigned n = 1 + below(g, 3);
-  const char *joint = chance(g, 3) ? " OR " : " AND ";
+  bool is_or = chance(g, 3), was_or = g->is_or;
+  const char *joint = is_or ? " OR " : " AND ";
+  g->is_or |= is_or;
   for (unsigned i = 0; i < n; i++) {
     if (i > 0) text_put(t, "%s", joint);
     if (depth < 2 && chance(g, 8)) {
@@ -403,6 +413,7 @@ static inline void gen_where(diff_gen *g, diff_text *t, int depth) {
       gen_term(g, t);
     }
   }
+  g->is_or = was_or;
 }
 
 /* One range of keys: rows come in their order, whatever the plan. */

@@ -12,9 +12,9 @@
  *   In `make test` it runs cases SEED .. SEED + CASES_IN_CI - 1, always the
  *   same ones. SKV_SOAK_S in the environment (seconds, set by `make soak`)
  *   makes it go on until that time is over; SKV_PART=N (set by `make
- *   coverage`) leaves an N-th. SKV_SAMPLE=N (set where a sanitizer makes it
- *   slow) leaves an N-th of a sweep that is no cases. The argument CASE runs one
- *   alone.
+ *   coverage`, and for the race detector) leaves an N-th. SKV_SAMPLE=N (set
+ *   where a sanitizer makes it slow) leaves an N-th of a sweep that is no
+ *   cases. The argument CASE runs one alone.
  *
  * MUTANTS  With SKV_MUTANT in the environment (test/mutants) a quarter is done:
  *   hundreds of planted bugs are judged, and most need the first cases only.

@@ -467,7 +467,7 @@ static void run_sequence(uint64_t n) {
   if (!sequence_of(n / VARIANTS, &length, kinds)) return;
   work_begin(n + 1, (int)(variant % 3), 1 + variant / 3, 16u << 10);
   work.keys = 40;
-  work.picks = harness.soak_s > 0 ? 12 : 3;
+  work.picks = harness.soak_s > 0 ? 12 : 1;
   work.taking = length == 1;
   work_start();
   work.taking = false;

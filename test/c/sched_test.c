@@ -722,7 +722,7 @@ static void directed(unsigned n) {
   batch(batch_one, s);
 }
 
-#define MOST_IN_CI 500  /* schedules of one scenario, about */
+#define MOST_IN_CI 300  /* schedules of one scenario, about */
 #define RANDOM_IN_CI 40 /* batches of 50 */
 
 static void batch_of(uint64_t n) {
