@@ -193,7 +193,7 @@ static int ingest_find(const skv_memlog *log, uint64_t lsn, skv_err *err,
                          .offset = offset - 8};
   if (lsn % 8 == 0 && lsn - log->start < size &&
       skv_wal_resume(bytes, size, &place) && place.offset == offset &&
-      skv_wal_read(bytes, size, true, &place, record) &&
+      skv_wal_read(bytes, size, false, &place, record) && /* just verified */
       record->type == SKV_RECORD_INGEST)
     return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_CORRUPT, "SHARED: LSN %llu is no INGEST's",

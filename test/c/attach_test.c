@@ -10,6 +10,8 @@
  *   5  words of the page that cannot be; pins
  *   6  a read-only handle that is alone, or cannot lock to join; one without /proc
  *   7  a store whose files were removed or replaced while it was open
+ *   8  work that another process does just then: flush, compaction; a log that
+ *      another process reads is not recycled; a damaged record of another one
  *
  * Covers: INV-2, INV-7, INV-9, P1, P3, P7, P8, P11, P12
  */
@@ -617,6 +619,85 @@ static void test_removed(void) {
   end();
 }
 
+/* ---- 8 ----------------------------------------------------------------- */
+
+/* One process flushes, one compacts; who needs the flush waits for it. */
+static void test_working(void) {
+  bool did;
+  begin();
+  OK(open_as(second_env, &second));
+  put(first, 1, 1);
+  hold(first, SKV_LOCK_FLUSH, SKV_EXCLUSIVE);
+  FAILS(STRATAKV_BUSY, skv_flush_all(second->db, 5, &fixture_err));
+  CHECK(says("waited 5 ms for another process to flush"));
+  if (!CHECK(!skv_flush_exclude(second->db))) skv_flush_admit(second->db);
+  hold(first, SKV_LOCK_FLUSH, SKV_UNLOCK);
+  if (CHECK(skv_flush_exclude(second->db))) {
+    FAILS(STRATAKV_BUSY, skv_store_lock(first->db->store, SKV_LOCK_FLUSH,
+                                        SKV_EXCLUSIVE, &fixture_err));
+    skv_flush_admit(second->db);
+  }
+  OK(stratakv_flush(second, &fixture_err));
+  put(first, 1, 2);
+  OK(stratakv_flush(first, &fixture_err));
+  hold(first, SKV_LOCK_COMPACT, SKV_EXCLUSIVE);
+  FAILS(STRATAKV_BUSY, skv_compact_step(second->db, true, &did, &fixture_err));
+  CHECK(says("another process is compacting"));
+  hold(first, SKV_LOCK_COMPACT, SKV_UNLOCK);
+  OK(stratakv_compact(second, NULL, NULL, &fixture_err));
+  CHECK(shows(first) && shows(second));
+  end();
+}
+
+/* Ask for a log as the worker does; how many retired ones are left. */
+static size_t retired_after_obtaining(skv_db *db) {
+  skv_log *log = NULL;
+  skv_name name;
+  uint64_t size = skv_log_size(db->active->log);
+  if (OK(skv_log_obtain(db, size, &fixture_err, &log, &name))) {
+    skv_log_close(log);
+    skv_gc_unnamed(db, &name);
+  }
+  return db->state->version->retired_count;
+}
+
+/* P1: who replays privately has no slot to pin a log in; PRIVATE does. */
+static void test_recycle(void) {
+  begin();
+  put(first, 1, 1);
+  OK(stratakv_close(first, &fixture_err));
+  options.read_only = 1;
+  OK(open_as(second_env, &second));
+  options = fixture_options();
+  OK(open_as(env, &first));
+  CHECK(second->db->is_private);
+  OK(stratakv_flush(first, &fixture_err));
+  size_t retired = first->db->state->version->retired_count;
+  CHECK(retired > 0 && retired_after_obtaining(first->db) == retired);
+  CHECK(shows(second));
+  OK(stratakv_close(second, &fixture_err));
+  second = NULL;
+  CHECK(retired_after_obtaining(first->db) < retired);
+  end();
+}
+
+/* Who takes WRITE reads on, and goes on behind nothing that does not verify. */
+static void test_follow(void) {
+  begin();
+  OK(open_as(second_env, &second));
+  put(first, 0, 1);
+  uint64_t at = first->db->place.offset + SKV_RECORD_HEADER + 12;
+  put(first, 1, 1);
+  uint8_t *bytes = (uint8_t *)(uintptr_t)skv_log_bytes(first->db->active->log);
+  bytes[at] ^= 1;
+  FAILS(STRATAKV_CORRUPT, fixture_put(second, table, 2, 2, NULL));
+  CHECK(says("checksum mismatch"));
+  bytes[at] ^= 1;
+  put(second, 2, 2);
+  CHECK(shows(first));
+  end();
+}
+
 int main(void) {
   test_busy_write();
   test_busy_attach();
@@ -637,5 +718,8 @@ int main(void) {
   test_beside();
   test_boot_unknown();
   test_removed();
+  test_working();
+  test_recycle();
+  test_follow();
   return check_end();
 }

@@ -142,7 +142,19 @@ static int inspect_file(skv_env *env, const char *name) {
   return skv_inspect_in(env, path, 1, see_line, NULL, &fixture_err);
 }
 
-/* Whole files: each has lines, with its entries; it can be ended. */
+static const fixture_file *newest_log(const fixture_image *image) {
+  const fixture_file *newest = NULL;
+  for (size_t i = 0; i < image->count; i++) {
+    const fixture_file *file = &image->files[i];
+    if (skv_name_parse(file->name).kind != SKV_NAME_WAL) continue;
+    if (newest == NULL || strcmp(file->name, newest->name) > 0) newest = file;
+  }
+  if (!CHECK(newest != NULL)) exit(1);
+  return newest;
+}
+
+/* Whole files: each has lines, with its entries; it can be ended. And one with
+ * a record that others vouch for, and that does not verify. */
 static void test_inspect(void) {
   skv_env *env = skv_env_mem_new();
   stratakv_store *store = everything(env, true);
@@ -162,6 +174,10 @@ static void test_inspect(void) {
     FAILS(STRATAKV_INTERRUPT,
           skv_inspect_in(env, path, 1, see_line, &left, &fixture_err));
   }
+  const fixture_file *log = newest_log(&image);
+  node_of(env, log->name)->bytes[SKV_WAL_HEADER + 40] ^= 1;
+  FAILS(STRATAKV_CORRUPT, inspect_file(env, log->name));
+  node_of(env, log->name)->bytes[SKV_WAL_HEADER + 40] ^= 1;
   FAILS(STRATAKV_CANTOPEN, inspect_file(env, "nothing"));
   FAILS(STRATAKV_ERROR, stratakv_inspect("", 0, NULL, NULL, &fixture_err));
   OK(stratakv_close(store, &fixture_err));

@@ -427,6 +427,13 @@ static void test_lsn(void) {
   end();
 }
 
+/* A clean store goes on in its newest log, or turns to the next. */
+static bool goes_on(const fixture_image *image, uint64_t number) {
+  bool ok = open_image(image, false) && store->db->active->number == number;
+  end();
+  return ok;
+}
+
 /* What stands behind a clean end was never committed, then or later. */
 static void test_behind_clean(void) {
   begin(STRATAKV_SYNC_FULL);
@@ -436,8 +443,14 @@ static void test_behind_clean(void) {
   fixture_image image = fixture_take(env);
   end();
   wal w = wal_of(&image);
+  CHECK(goes_on(&image, w.header.number));
   wal_forge(&w, w.place, w.place.epoch, w.place.seed);
   CHECK(image_shows(&image, rows));
+  CHECK(image_shows(&image, rows));
+  CHECK(goes_on(&image, w.header.number + 1));
+  /* What is no record, however like one, is written over. */
+  w.file->bytes[w.place.offset + SKV_RECORD_HEADER + 12] ^= 1;
+  CHECK(goes_on(&image, w.header.number));
   CHECK(image_shows(&image, rows));
   /* And damage below it is damage, whatever the page says. */
   w = wal_of(&image);
@@ -592,16 +605,20 @@ static void test_unknown_logs(void) {
   ours.number = 99;
   other.number = 99;
   other.store_id[0] ^= 1;
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < 6; i++) {
     fixture_image more = fixture_copy(&image);
     switch (i) {
     case 0: fixture_add(&more, "000099.wal", NULL, 4096); break;
     case 1: add_log(&more, "000098.wal", &ours, true); break;
     case 2: add_log(&more, "000099.wal", &other, true); break;
     case 3: add_log(&more, "000099.wal", &ours, false); break;
-    case 4: add_log(&more, "000099.wal", &ours, true); break;
+    case 4:
+      add_log(&more, "000099.wal", &ours, true);
+      more.files[more.count - 1].bytes[SKV_WAL_HEADER] ^= 1;
+      break;
+    case 5: add_log(&more, "000099.wal", &ours, true); break;
     }
-    if (i < 4) {
+    if (i < 5) {
       CHECK(image_shows(&more, cut_rows[CUT_COMMITS]));
     } else {
       FAILS(STRATAKV_CORRUPT, try_open(&more, false));

@@ -9,9 +9,10 @@
  *      a manifest with an unfinished edit at its end
  *   4  segments without their footer, or in each other's place
  *   5  what is refused; a newer format is; it can be stopped; a store of
- *      which nobody can tell whether it is open
+ *      which nobody can tell whether it is open, or that is just being opened
  *   6  a large transaction, before and after its segments have names
- *   7  logs that were cut, wherever, or are of another store
+ *   7  logs that were cut, wherever, or are of another store; a prepared
+ *      transaction that was rolled back, and one of which that is lost
  *
  * Soak: 1
  */
@@ -154,7 +155,7 @@ static void test_damage(uint64_t seed) {
   world w;
   skv_prng rng = {seed * 77};
   stratakv_salvaged out;
-  world_fill(&w, seed, 900);
+  world_fill(&w, seed, 930); /* the last 30 in the log */
   fixture_image image = fixture_take(w.env);
   for (size_t i = 0; i < image.count && check_failures == 0; i++) {
     fixture_file *file = &image.files[i];
@@ -408,6 +409,37 @@ static void test_refused(void) {
   skv_env_mem_free(w.env);
 }
 
+/* Another process has one lock of the store, or of where the copy goes, and
+ * nothing else. */
+static void refused_while(const world *w, const char *path, unsigned which,
+                          int want, const char *why) {
+  skv_env *other = skv_env_mem_process(w->env);
+  skv_dir *dir = NULL;
+  skv_file *lock = NULL;
+  int flags = SKV_FILE_WRITE | SKV_FILE_CREATE;
+  OK(other->dir_open(other, NULL, path, SKV_DIR_CREATE, &fixture_err, &dir));
+  OK(other->file_open(dir, "LOCK", flags, &fixture_err, &lock));
+  OK(other->file_lock(lock, which, 1, SKV_SHARED, &fixture_err));
+  FAILS(want, salvage(w, FIXTURE_PATH, "/new", NULL));
+  CHECK(strstr(fixture_err.message, why) != NULL);
+  other->file_close(lock);
+  other->dir_close(dir);
+  skv_env_mem_free(other);
+}
+
+static void test_locked(void) {
+  static const unsigned locks[] = {SKV_LOCK_ATTACH, SKV_LOCK_ALIVE};
+  world w;
+  world_fill(&w, 4, 300);
+  for (int i = 0; i < 2; i++) {
+    refused_while(&w, FIXTURE_PATH, locks[i], STRATAKV_BUSY, "is open; close");
+    refused_while(&w, "/new", locks[i], STRATAKV_CANTOPEN,
+                  "being used by another process");
+  }
+  OK(salvage(&w, FIXTURE_PATH, "/new", NULL));
+  skv_env_mem_free(w.env);
+}
+
 static int (*info_plain)(skv_dir *, skv_err *, skv_dir_info *);
 
 static int info_of_read_only(skv_dir *dir, skv_err *err, skv_dir_info *out) {
@@ -610,6 +642,45 @@ static void test_foreign(void) {
   skv_env_mem_free(w.env);
 }
 
+/* Where in a log the record of that type is. */
+static uint64_t record_of(const fixture_file *log, uint8_t type) {
+  skv_wal_header header;
+  skv_wal_record record = {0};
+  OK(skv_wal_header_decode(log->bytes, log->size, log->name, NULL, &header));
+  skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev, 0};
+  while (skv_wal_read(log->bytes, log->size, true, &place, &record))
+    if (record.type == type) return record.offset;
+  CHECK(false);
+  return 0;
+}
+
+/* Only an ABORT that verifies undoes what was prepared. */
+static void test_abort(void) {
+  world w;
+  stratakv_salvaged out;
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  stratakv_txn *txn = NULL;
+  world_fill(&w, 4, 0);
+  OK(skv_open_in(w.env, FIXTURE_PATH, &options, &fixture_err, &store));
+  OK(stratakv_begin(store, &fixture_err, &txn));
+  OK(fixture_txn_put(txn, 1, 1, 11));
+  OK(stratakv_prepare(txn, &fixture_err));
+  stratakv_rollback(txn);
+  w.last = 12;
+  OK(fixture_put(store, 1, 2, 12, NULL));
+  w.rows[0][2] = 12;
+  OK(stratakv_close(store, &fixture_err));
+  fixture_image image = fixture_take(w.env);
+  CHECK(salvage_image(&w, &image, &out) == 0 && out.findings == 0);
+  fixture_file *log = first_log(&image);
+  log->bytes[record_of(log, SKV_RECORD_ABORT)] ^= 1; /* its checksum */
+  w.rows[0][1] = 11;
+  CHECK(salvage_image(&w, &image, &out) == 0 && out.findings == 1);
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
 int main(int argc, char **argv) {
   harness_begin(argc, argv);
   for (uint64_t n; harness_next(12, &n);) {
@@ -623,9 +694,11 @@ int main(int argc, char **argv) {
     test_ingest();
     test_cut();
     test_foreign();
+    test_abort();
     test_newer();
     test_refused();
     test_lock();
+    test_locked();
     test_progress();
     harness_count("salvaged-damaged-stores", damaged_stores);
   }

@@ -356,9 +356,25 @@ set near {
   engine/util/* util_test                 engine/wal/* {wal_test decode_test}
 }
 
+# For a bound: what reads crafted bytes, or the same bytes a second way (the
+# fuzz targets, over their corpus and a few mutations of it).
+set readers {
+  engine/db/ingest.c ingest_test          engine/mem/* {wal_fuzz batch_fuzz}
+  engine/seg/seg_block.c {block_fuzz segment_fuzz}
+  engine/seg/seg_filter.c {filter_fuzz segment_fuzz}
+  engine/seg/* segment_fuzz               engine/store/* store_test
+  engine/tree/* {tree_test manifest_fuzz}
+  engine/wal/* {wal_test wal_fuzz batch_fuzz}
+  engine/* {}
+}
+set fuzz_execs 20000
+
 # Tests in stages, the nearest and fastest first; the first that fails ends it.
 proc stages {mutant} {
-  global opt near
+  global opt near readers
+  foreach {glob first} $readers {
+    if {[string match $glob [dict get $mutant file]]} break
+  }
   foreach {glob tests} $near {
     if {[string match $glob [dict get $mutant file]]} break
   }
@@ -376,7 +392,8 @@ proc stages {mutant} {
         *_test *]
     }
     bounds {
-      set stages [list $tests $quick damage_test fault*_test *_test]
+      set stages [list [concat decode_test $first] $tests $quick \
+        damage_test fault*_test *_test]
     }
     default {
       set stages [list $tests $quick {fault*_test images_test damage_test} \
@@ -438,6 +455,27 @@ proc link_c {mutant dir name} {
     $root/build/$flavour/libstratakv.a {*}$libs -lm 2>@1
 }
 
+proc link_fuzz {mutant dir name} {
+  global root
+  set flavour [flavour_of $mutant]
+  set obj $root/build/$flavour/obj/test/fuzz
+  exec {*}[flags_of $flavour] -w -o $dir/c/$name $obj/$name.o \
+    $obj/fuzz_mutate.o $obj/fuzz_replay.o $dir/mutant.o \
+    $root/build/$flavour/libfuzzed.a $root/build/$flavour/libstratakv.a \
+    -l:liblz4.a -l:libzstd.a -lsqlite3 -lmicrohttpd -ljansson -lm 2>@1
+}
+
+# Whether the target lets its inputs and their mutations pass.
+proc run_fuzz {dir name} {
+  global root opt fuzz_execs
+  set corpus $root/test/fuzz/corpus/[regsub {_fuzz$} $name {}]
+  cd $root
+  catch {
+    exec timeout $opt(-limit) $dir/c/$name -execs $fuzz_execs -seed 1 \
+      $corpus 2>@1
+  }
+}
+
 proc link_rest {mutant dir} {
   global root
   set flavour [flavour_of $mutant]
@@ -465,6 +503,7 @@ proc tests_matching {globs} {
   global root
   set found {}
   foreach glob $globs {
+    if {[string match *_fuzz $glob]} { lappend found $glob }
     foreach path [lsort [glob -nocomplain $root/test/c/*_test.c]] {
       if {![string match $glob [file rootname [file tail $path]]]} continue
       set name [file rootname [file tail $path]]
@@ -506,6 +545,13 @@ proc judge {mutant dir} {
     set sanitizer [expr {$flavour eq "test" ? "" : $flavour}]
     foreach name $names {
       lappend done $name
+      if {[string match *_fuzz $name]} {
+        if {[catch { link_fuzz $mutant $dir $name } message]} {
+          return [list broken $message]
+        }
+        if {[run_fuzz $dir $name]} { return [list caught $name] }
+        continue
+      }
       if {[llength $name] == 1 && [catch {
         link_c $mutant $dir $name
       } message]} {
