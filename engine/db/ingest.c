@@ -175,6 +175,7 @@ int skv_ingest_finish(skv_db *db, skv_slice payload, uint64_t lsn,
 
 void skv_ingest_leave(skv_db *db, skv_slice payload, uint64_t lsn) {
   skv_store_word(&db->shared->ingest, lsn);
+  SKV_POINT("ingest.left");
   skv_raise(&db->shared->visible, lsn + skv_record_space(payload.size));
 }
 

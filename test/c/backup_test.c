@@ -6,7 +6,8 @@
  *   2  a real file system: links, copies onto another one, what is refused,
  *      bases, read-only and private handles, :memory:
  *   3  every call fails once, and for ever: either a whole copy or none; who
- *      makes a store in the directory that backup has made keeps it, and LOCK
+ *      makes a store in the directory that backup has made keeps it, and LOCK;
+ *      if the power fails while one is taken back: no part of one, either
  *   4  cancelled at every moment
  *   5  killed at every point
  *   6  100,000 writes of five threads in two processes meanwhile: the copy is
@@ -26,6 +27,7 @@
 
 #include "engine/os/env_fault.h"
 #include "engine/util/point.h"
+#include "test/c/crash.h"
 #include "test/c/db_fixture.h"
 #include "test/c/files.h"
 #include "test/c/harness.h"
@@ -425,6 +427,68 @@ static void test_found(void) {
   skv_env_mem_free(env);
 }
 
+/* Crash images of a backup that is taken back. */
+static struct undo {
+  skv_env *fault;
+  world *w;
+  unsigned with_current, without;
+} undo;
+
+static bool image_has(const fixture_image *image, const char *dir,
+                      const char *name) {
+  for (size_t i = 0; i < image->count; i++)
+    if (strcmp(image->files[i].dir, dir) == 0 &&
+        strcmp(image->files[i].name, name) == 0)
+      return true;
+  return false;
+}
+
+/* What has CURRENT is a store, and whole. */
+static void undo_event(recording *r) {
+  if (skv_env_fault_fired(undo.fault) == 0) return;
+  crash c = crash_begin(r, &undo.w->rng);
+  for (size_t n = 0; n < crash_numbers(&c, 0); n++) {
+    crash_choose(&c, n);
+    fixture_image image = crash_image(&c);
+    bool is_store = image_has(&image, "/copy", "CURRENT");
+    undo.with_current += is_store;
+    undo.without += !is_store;
+    skv_env *env = fixture_world(&image);
+    CHECK(copy_is_store(undo.w, env) == is_store);
+    skv_env_mem_free(env);
+    fixture_clear(&image);
+  }
+  crash_end(&c);
+}
+
+static void test_undo(void) {
+  skv_env *env = skv_env_mem_new();
+  skv_env *fault = skv_env_fault_new(env);
+  recording *r = record_begin(env, NULL);
+  world w = {.rng = {6}};
+  bool fired = true;
+  undo = (struct undo){.fault = fault, .w = &w};
+  world_open(&w, fault, FIXTURE_PATH);
+  for (int i = 0; i < 100; i++) world_put(&w);
+  OK(stratakv_flush(w.store, &fixture_err));
+  for (int i = 0; i < 20; i++) world_put(&w);
+  r->event = undo_event;
+  for (uint64_t n = 1; fired && check_failures == 0; n++) {
+    skv_fault f = {.operation = "dir_sync", .nth = n};
+    skv_env_fault_set(fault, &f);
+    int rc = world_backup(&w, "/copy", NULL, NULL);
+    fired = skv_env_fault_fired(fault) > 0;
+    skv_env_fault_set(fault, NULL);
+    CHECK(rc == (fired ? STRATAKV_IOERR_FSYNC : STRATAKV_OK));
+  }
+  r->event = NULL;
+  CHECK(undo.with_current > 0 && undo.without > 0);
+  OK(stratakv_close(w.store, &fixture_err));
+  skv_env_fault_free(fault);
+  skv_env_mem_free(env);
+  record_free(r);
+}
+
 /* ---- 4: cancelled -------------------------------------------------------- */
 
 static int count_down(void *arg, double done) {
@@ -664,6 +728,7 @@ int main(int argc, char **argv) {
     test_faults("file_write", STRATAKV_FULL, false, true, true);
     test_faults("*", 0, true, false, true);
     test_found();
+    test_undo();
     test_cancel();
     test_kill();
     harness_count("backup-faults", faults_fired);

@@ -309,8 +309,10 @@ static void test_nothing(skv_env *env, const char *base) {
   OK(env->file_open(dir, "f", SKV_FILE_WRITE | SKV_FILE_CREATE, &fixture_err,
                     &file));
   storm.writes_nothing = true;
+  alarm(10);
   FAILS(STRATAKV_FULL, env->file_write(file, 0, "x", 1, &fixture_err));
   storm_end();
+  alarm(0);
   OK(env->file_write(file, 0, "x", 1, &fixture_err));
   env->file_close(file);
   env->dir_close(dir);

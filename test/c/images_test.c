@@ -380,7 +380,7 @@ static void work_do(unsigned kind, unsigned p) {
   case 1: work_put(p, true); break;
   case 2: work_batches(p); break;
   case 3: work_txn(p, 4, false, true); break;
-  case 4: work_txn(p, 4, true, false); break;
+  case 4: work_txn(p, 4, true, skv_prng_below(&court.rng, 2) == 0); break;
   case 5: work_flush(p); break;
   case 6: work_compact(p); break;
   case 7: work_txn(p, work_many(), false, true); break;

@@ -13,11 +13,13 @@
  *   4  a rollback whose ABORT cannot be synced: undone all the same
  *   5  one of which nothing can be made durable: IOERR_FSYNC from the call and
  *      from whatever else is tried with the transaction; then all or nothing
+ *   6  no snapshot that reaches behind an INGEST is without its rows
  *
  * Covers: INV-1, INV-3, INV-10, P4, P12
  */
 #include "engine/db/txn.h"
 #include "engine/os/env_fault.h"
+#include "engine/util/point.h"
 #include "test/c/db_fixture.h"
 
 #define KEYS 120
@@ -361,6 +363,50 @@ static void test_not_durable(void) {
   end();
 }
 
+/* ---- 6 ----------------------------------------------------------------- */
+
+static uint64_t ingest_lsn;
+static unsigned looks;
+
+/* Another process looks, between any two steps. */
+static void look(void *arg, const char *name) {
+  SKV_UNUSED(arg);
+  SKV_UNUSED(name);
+  stratakv_value value = {0};
+  char key[32];
+  skv_view view;
+  skv_point_set(NULL, NULL);
+  if (OK(skv_view_take(other->db, &fixture_err, &view))) {
+    bool reaches = view.lsn > ingest_lsn;
+    skv_view_release(&view);
+    OK(stratakv_get(other, NULL, table, key, fixture_key(0, key), &fixture_err,
+                    &value));
+    CHECK((fixture_number(value.data, value.size) != 1) == reaches);
+    stratakv_value_clear(&value);
+  }
+  looks++;
+  skv_point_set(look, NULL);
+}
+
+static void test_leaving(void) {
+  skv_fault fault = {.operation = "dir_rename", .file = "*", .nth = 1};
+  check_where = "a look between two steps";
+  fault.is_forever = true;
+  begin();
+  stratakv_txn *txn = large_txn(LARGE);
+  OK(stratakv_prepare(txn, &fixture_err));
+  ingest_lsn = txn->prepared_lsn;
+  skv_env_fault_set(env, &fault);
+  skv_point_set(look, NULL);
+  OK(stratakv_commit(txn, &fixture_err, NULL));
+  skv_point_set(NULL, NULL);
+  large_rows(LARGE);
+  CHECK(is_unnamed() && looks > 0);
+  check_rows(other);
+  skv_env_fault_set(env, NULL);
+  end();
+}
+
 int main(void) {
   test_unnamed("file_write", "*.manifest", true);
   test_unnamed("dir_rename", "*", true);
@@ -377,6 +423,7 @@ int main(void) {
     test_unknown(LARGE, by_put);
   }
   test_not_durable();
+  test_leaving();
   CHECK(lost_checked > 0);
   return check_end();
 }

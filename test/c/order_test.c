@@ -8,6 +8,7 @@
  *   2  so is a transaction that another thread commits in the group
  *   3  P1: a pin that is published while the log is being retired is honoured
  *   4  a head is published before its own process reads it
+ *   5  a worker that is about to wait hears that the store is being closed
  *
  * Covers: INV-4, P1, P2, P6
  */
@@ -278,10 +279,47 @@ static void test_head(void) {
   end();
 }
 
+/* ---- 5 ----------------------------------------------------------------- */
+
+#define LONG_NS UINT64_C(900000000) /* who does not hear waits for a second */
+
+static _Atomic int worker_stands; /* it waits next */
+
+static void about_to_wait(void *arg, const char *name) {
+  SKV_UNUSED(arg);
+  if (strcmp(name, "work.waits") != 0) return;
+  if (atomic_exchange(&worker_stands, 1) == 0) usleep(WAIT_US * 2);
+}
+
+/* How long closing takes. */
+static uint64_t close_beside_worker(void) {
+  stratakv_options options = fixture_options();
+  env = fixture_world(&(fixture_image){0});
+  options.background = 1;
+  atomic_store(&worker_stands, 0);
+  skv_point_set(about_to_wait, NULL);
+  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &first));
+  while (atomic_load(&worker_stands) == 0) usleep(100);
+  uint64_t start = skv_env_posix()->now(env);
+  OK(stratakv_close(first, &fixture_err));
+  uint64_t took = skv_env_posix()->now(env) - start;
+  skv_point_set(NULL, NULL);
+  skv_env_mem_free(env);
+  return took;
+}
+
+/* The machine may be slow once. */
+static void test_stop(void) {
+  uint64_t took = LONG_NS;
+  for (int i = 0; i < 4 && took >= LONG_NS; i++) took = close_beside_worker();
+  CHECK(took < LONG_NS);
+}
+
 int main(void) {
   test_members();
   test_group();
   test_pin();
   test_head();
+  test_stop();
   return check_end();
 }

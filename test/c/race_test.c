@@ -351,6 +351,7 @@ typedef struct store_case {
   uint32_t table;
   skv_version *version, *next;
   skv_segref *ref, *copy;
+  stratakv_txn *txn;
 } store_case;
 
 static stratakv_store *store_open(skv_env *env) {
@@ -635,6 +636,10 @@ static void work_slice(void *arg) {
   skv_state_bury(db);
 }
 
+static void work_do_asked(void *arg) {
+  skv_work_inline(((store_case *)arg)->store->db);
+}
+
 static void log_ready(void *arg) {
   OK(skv_rotate_ready(((store_case *)arg)->store->db, &fixture_err));
 }
@@ -693,6 +698,77 @@ static void test_between(store_case *s) {
   store_flush(s);
   in_between("a log of the worker's", "work.log_ready", work_do, log_ready, s);
   store_stall(s);
+}
+
+/* ---- What is prepared, and what no head names ---------------------------- */
+
+static stratakv_txn *store_txn(store_case *s, uint32_t changes) {
+  stratakv_txn *txn = NULL;
+  OK(stratakv_begin(s->store, &fixture_err, &txn));
+  for (uint32_t i = 0; i < changes; i++)
+    OK(fixture_txn_put(txn, s->table, i % 120, 1000 + i));
+  return txn;
+}
+
+static void txn_prepare(void *arg) {
+  OK(stratakv_prepare(((store_case *)arg)->txn, &fixture_err));
+}
+
+static void txn_expire(void *arg) {
+  OK(skv_prepared_expire(((store_case *)arg)->store->db));
+}
+
+/* Takes a view and reads nothing. */
+static void store_look(void *arg) {
+  skv_view view;
+  if (!OK(skv_view_take(((store_case *)arg)->store->db, &fixture_err, &view)))
+    return;
+  CHECK(view.state->named != NULL);
+  skv_view_release(&view);
+}
+
+static int no_rename(skv_dir *dir, const char *from, const char *to,
+                     skv_err *err) {
+  SKV_UNUSED(dir);
+  SKV_UNUSED(from);
+  SKV_UNUSED(to);
+  return SKV_ERROR(err, STRATAKV_IOERR, "no rename");
+}
+
+static void test_prepared(store_case *s) {
+  s->txn = store_txn(s, 20);
+  in_turn("a prepare that may expire", txn_prepare, txn_expire, s);
+  stratakv_rollback(s->txn);
+
+  int (*plain)(skv_dir *, const char *, const char *, skv_err *) =
+      s->env->dir_rename;
+  s->txn = store_txn(s, 250); /* INGEST */
+  OK(stratakv_prepare(s->txn, &fixture_err));
+  s->env->dir_rename = no_rename;
+  OK(stratakv_commit(s->txn, &fixture_err, NULL));
+  s->env->dir_rename = plain;
+  in_turn("segments that no head names", store_look, store_look, s);
+  OK(fixture_put(s->store, s->table, 5, 55, NULL));
+}
+
+/* ---- What the worker gives back -------------------------------------------- */
+
+/* No space, as another thread learns meanwhile, too. */
+static int disk_full(skv_dir *dir, skv_err *err, uint64_t *bytes) {
+  SKV_UNUSED(dir);
+  SKV_UNUSED(err);
+  *bytes = 0;
+  paused(NULL, "disk.full");
+  return STRATAKV_OK;
+}
+
+static void test_full(store_case *s) {
+  int (*plain)(skv_dir *, skv_err *, uint64_t *) = s->env->dir_free;
+  skv_work_ask(s->store->db);
+  s->env->dir_free = disk_full;
+  in_between("a log that is given back", "disk.full", work_do_asked, log_ready,
+             s);
+  s->env->dir_free = plain;
 }
 
 static void test_mutexes(store_case *s) {
@@ -865,6 +941,8 @@ static void test_stores(void) {
   test_versions(&s);
   test_mutexes(&s);
   test_between(&s);
+  test_prepared(&s);
+  test_full(&s);
   in_turn("a state", store_view, store_flush, &s);
   store_end(&s);
 }

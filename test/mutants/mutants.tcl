@@ -6,7 +6,8 @@
 # equivalent.txt with the reason.
 #
 #   tclsh test/mutants/mutants.tcl ?-list? ?-kind globs? ?-match globs?
-#                                  ?-jobs n? ?-stages n? ?-out file? ?-all?
+#                                  ?-jobs n? ?-stages n? ?-tests globs?
+#                                  ?-out file? ?-all?
 #
 #   -jobs    more than one only of tests that make no files (order mutex): two
 #            runs of one test share its directory
@@ -14,6 +15,7 @@
 #   -kind    sync dirsync checksum bounds lock mutex order swap special
 #   -match   globs over names, file:function:kind:n
 #   -stages  only the first n stages of tests
+#   -tests   only these, in this order
 #   -all     those of equivalent.txt too
 #   -out     append a line per mutant: name, verdict, by what, seconds; names
 #            that are in it already are not run again
@@ -31,7 +33,8 @@ package require Tcl 8.6
 set root [file dirname [file dirname [file dirname [file normalize \
   [info script]]]]]
 array set opt {
-  -list 0 -kind * -match * -jobs 1 -stages 99 -out {} -all 0 -limit 100
+  -list 0 -kind * -match * -jobs 1 -stages 99 -tests {} -out {} -all 0
+  -limit 100
 }
 for {set i 0} {$i < $argc} {incr i} {
   set name [lindex $argv $i]
@@ -384,7 +387,7 @@ proc stages {mutant} {
     order { set stages {race_test process_test sched_test history_test} }
     mutex {
       if {[string match engine/db/* [dict get $mutant file]]} { set tests {} }
-      set stages [list [concat race_test $tests process_test] history_test \
+      set stages [list [concat race_test order_test $tests process_test] history_test \
         {cache_test mem_test sched_test diff_test}]
     }
     sync - dirsync {
@@ -400,6 +403,7 @@ proc stages {mutant} {
         {history_test sched_test kill_test} *_test *]
     }
   }
+  if {$opt(-tests) ne {}} { set stages [list $opt(-tests)] }
   lrange $stages 0 $opt(-stages)-1
 }
 
@@ -446,8 +450,8 @@ proc link_c {mutant dir name} {
   set flavour [flavour_of $mutant]
   set libs {-l:liblz4.a -l:libzstd.a -lsqlite3 -ljansson}
   # As the Makefile does.
-  if {[regexp -line {^ \* Wraps: (.*)$} [read_file $root/test/c/$name.c] -> \
-      calls]} {
+  foreach {- calls} [regexp -all -inline -line {^ \* Wraps: (.*)$} \
+      [read_file $root/test/c/$name.c]] {
     foreach call $calls { lappend libs -Wl,--wrap=$call }
   }
   exec {*}[flags_of $flavour] -w -o $dir/c/$name \
@@ -561,12 +565,14 @@ proc judge {mutant dir} {
         $root/test/run.tcl -build $relative -match $name -jobs 1 \
         -limit $opt(-limit) -sanitizer $sanitizer 2>@1 } output]
       if {$code} {
-        if {[llength $name] == 1} { return [list caught $name] }
+        # A test that hangs is a catch, but so is a slow machine: say which.
+        set late [expr {[regexp {time limit} $output] ? " (time limit)" : ""}]
+        if {[llength $name] == 1} { return [list caught $name$late] }
         set files {}
         foreach {- file} [regexp -all -inline {(?n)^(\w+) .*FAILED} $output] {
           lappend files $file
         }
-        return [list caught [join $files ,]]
+        return [list caught [join $files ,]$late]
       }
     }
   }
@@ -664,7 +670,7 @@ while {[llength $queue] || [array size running]} {
     set env(SKV_MUTANT_ONE) $m
     set env(SKV_MUTANT_DIR) $dir
     set arguments {}
-    foreach name {-limit -jobs -stages} { lappend arguments $name $opt($name) }
+    foreach name {-limit -jobs -stages -tests} { lappend arguments $name $opt($name) }
     set h [open "|[list [info nameofexecutable] [info script] {*}$arguments] \
       2>@1" r]
     fconfigure $h -blocking 0
