@@ -100,7 +100,8 @@ static int owners_hex(int c) {
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* Whether the file that a line names still exists. */
+/* Whether the file that a line names still exists. What owners_encode does not
+ * write names none. */
 static bool owners_exists(skv_store *store, const uint8_t *line, size_t n) {
   char path[8192], canonical[4096];
   size_t at = 0;
@@ -109,8 +110,11 @@ static bool owners_exists(skv_store *store, const uint8_t *line, size_t n) {
         (size_t)snprintf(path, sizeof path, "%s/", skv_store_info(store)->path);
   for (size_t i = 0; i < n && line[i] != '\n' && at < sizeof path - 1; i++) {
     int c = line[i];
-    if (c == '%' && i + 2 < n) {
-      c = owners_hex(line[i + 1]) << 4 | owners_hex(line[i + 2]);
+    if (c == '%') {
+      int high = i + 2 < n ? owners_hex(line[i + 1]) : -1;
+      int low = i + 2 < n ? owners_hex(line[i + 2]) : -1;
+      if (high < 0 || low < 0) return false;
+      c = high << 4 | low;
       i += 2;
     }
     path[at++] = (char)c;

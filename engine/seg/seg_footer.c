@@ -50,7 +50,7 @@ void skv_footer_encode(const skv_seg_footer *footer, uint64_t at,
 static bool footer_places_ok(const skv_seg_footer *f, uint64_t at) {
   uint64_t filter = f->filter ? f->filter : f->props;
   if ((f->index | filter | f->props | at) & 7) return false;
-  return f->index > 0 && f->index < filter && filter <= f->props &&
+  return f->index > 0 && f->index < filter &&
          (f->filter == 0 || f->filter < f->props) && f->props < at;
 }
 

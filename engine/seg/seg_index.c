@@ -179,14 +179,15 @@ static bool seg_index_tree_ok(const skv_index *index,
   return true;
 }
 
-/* Data blocks follow one another from the file's first byte to `end`. */
+/* Data blocks follow one another from the file's first byte to `end`, and
+ * suffixes to the end of theirs, which fits in 32 bits. */
 static bool seg_index_places_ok(const skv_index *index, uint64_t end,
                                 uint64_t suffixes) {
   uint32_t before = 0;
   if (index->offsets[0] != 0 || index->offsets[index->n] != end) return false;
   for (uint32_t i = 0; i < index->n; i++) {
     uint64_t from = index->offsets[i], to = index->offsets[i + 1];
-    if (to <= from || to > end || to - from < 24 || (to & 7)) return false;
+    if (to <= from || to - from < 24 || (to & 7)) return false;
     if (index->ends[i] < before) return false;
     before = index->ends[i];
   }
@@ -217,7 +218,6 @@ bool skv_index_open(skv_slice body, uint64_t end, skv_index *out) {
   p += 12 * n + 8;
   out->common = skv_slice_of(p, common);
   out->suffixes = p + common;
-  if (body.size - fixed > UINT32_MAX) return false;
   out->suffix_bytes = (uint32_t)(body.size - fixed);
   return seg_index_places_ok(out, end, body.size - fixed) &&
          seg_index_tree_ok(out, sizes);

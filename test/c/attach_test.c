@@ -12,6 +12,8 @@
  *   7  a store whose files were removed or replaced while it was open
  *   8  work that another process does just then: flush, compaction; a log that
  *      another process reads is not recycled; a damaged record of another one
+ *   9  who may open the store: names that are no plain words, and lines that
+ *      nobody wrote
  *
  * Covers: INV-2, INV-7, INV-9, P1, P3, P7, P8, P11, P12
  */
@@ -698,6 +700,71 @@ static void test_follow(void) {
   end();
 }
 
+/* ---- 9 ----------------------------------------------------------------- */
+
+static const char *const owner_names[] = {"/a b", "/a\n../b", "/a\x7f", "/a%b"};
+#define OWNERS (sizeof owner_names / sizeof *owner_names)
+
+/* Paths as they are; these files exist, and "0b". */
+static int owner_canonical(skv_env *self, const char *path, skv_err *err,
+                           char out[4096]) {
+  SKV_UNUSED(self);
+  const char *name = path;
+  bool exists = strcmp(path, "0b") == 0 || strcmp(path, "/other") == 0;
+  if (strncmp(name, FIXTURE_PATH "/..", 9) == 0) name += 9;
+  for (size_t i = 0; i < OWNERS; i++)
+    exists = exists || strcmp(name, owner_names[i]) == 0;
+  snprintf(out, 4096, "%s", path);
+  return exists || name == path ? STRATAKV_OK
+                                : SKV_ERROR(err, STRATAKV_CANTOPEN, "gone");
+}
+
+static int open_for(const char *owner, int mode) {
+  options.owner = owner;
+  options.owner_mode = mode;
+  int rc = open_as(second_env, &second);
+  if (rc == STRATAKV_OK) OK(stratakv_close(second, &fixture_err));
+  options.owner = NULL;
+  second = NULL;
+  return rc;
+}
+
+static bool owners_have(const char *line) {
+  skv_buf bytes = {0};
+  OK(skv_store_read_file(first->db->store, "OWNERS", 4096, &fixture_err,
+                         &bytes));
+  bool found = memmem(bytes.data, bytes.size, line, strlen(line)) != NULL;
+  skv_buf_clear(&bytes);
+  return found;
+}
+
+static void test_owners(void) {
+  begin();
+  second_env->canonical = owner_canonical;
+  for (size_t i = 0; i < OWNERS; i++)
+    OK(open_for(owner_names[i], STRATAKV_OWNER_ADD));
+  for (size_t i = 0; i < OWNERS; i++)
+    OK(open_for(owner_names[i], STRATAKV_OWNER_REQUIRE));
+  CHECK(owners_have("\n../a%20b\n") && owners_have("\n../a%0A../b\n") &&
+        owners_have("\n../a%7F\n") && owners_have("\n../a%25b\n"));
+  static const char *const others[] = {"/b", "/a", "/a%20b"};
+  for (size_t i = 0; i < 3; i++)
+    FAILS(STRATAKV_AUTH, open_for(others[i], STRATAKV_OWNER_REQUIRE));
+  /* The next who is added takes lines of files that are gone away. */
+  static const char lines[] = "%:0b\n%zz\n%4\n../a%20b\n";
+  char text[128];
+  int n = snprintf(text, sizeof text, "stratakv-owners 1 %016llx\n%s",
+                   (unsigned long long)skv_checksum(lines, strlen(lines), 0),
+                   lines);
+  skv_name tmp = {SKV_NAME_TMP, 999, first->db->slot, first->db->incarnation};
+  OK(skv_store_write_file(first->db->store, "OWNERS", &tmp, text, (size_t)n,
+                          &fixture_err));
+  OK(open_for("/other", STRATAKV_OWNER_ADD));
+  CHECK(owners_have("\n../a%20b\n../other\n") && !owners_have(":") &&
+        !owners_have("z") && !owners_have("%4"));
+  end();
+}
+
 int main(void) {
   test_busy_write();
   test_busy_attach();
@@ -721,5 +788,6 @@ int main(void) {
   test_working();
   test_recycle();
   test_follow();
+  test_owners();
   return check_end();
 }

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/db/db.h"
 #include "engine/seg/seg_block.h"
 #include "engine/seg/seg_compress.h"
 #include "engine/seg/seg_filter.h"
 #include "engine/seg/seg_footer.h"
 #include "engine/seg/seg_frame.h"
 #include "engine/seg/seg_index.h"
+#include "engine/tree/manifest.h"
 #include "engine/util/alloc.h"
 #include "engine/util/hash.h"
 #include "engine/wal/batch.h"
@@ -38,6 +40,14 @@ static void test_filter(void) {
   CHECK(!skv_filter_open(skv_buf_bytes(&buf), &out));
   buf.data[6] ^= 64;
   skv_put32(buf.data, 0);
+  CHECK(!skv_filter_open(skv_buf_bytes(&buf), &out));
+  skv_buf_clear(&buf);
+  /* Of as many bytes, but a line is padding. */
+  uint64_t hashes[200] = {0};
+  skv_filter_encode(&buf, 0, hashes, 200, 10);
+  CHECK(skv_filter_open(skv_buf_bytes(&buf), &out) && out.n > 1);
+  skv_put32(buf.data, out.n - 1);
+  skv_put16(buf.data + 6, (uint16_t)(skv_get16(buf.data + 6) + 64));
   CHECK(!skv_filter_open(skv_buf_bytes(&buf), &out));
   skv_buf_clear(&buf);
 }
@@ -159,6 +169,11 @@ static void test_block(void) {
   CHECK(skv_block_get_slow(&out, 60, &item));
   body[62] = 1; /* a value's byte that is not there */
   CHECK(!skv_block_get_slow(&out, 60, &item));
+  static const uint8_t valued[] = {SKV_KIND_DELETE, 0, 1, 0, 'v'};
+  memcpy(body + 59, valued, sizeof valued);
+  CHECK(!skv_block_get_slow(&out, 59, &item));
+  body[59] = SKV_KIND_PUT;
+  CHECK(skv_block_get_slow(&out, 59, &item));
 }
 
 /* An index of ten blocks, 24 bytes each; what the test changes in it. */
@@ -208,6 +223,87 @@ static void test_index(void) {
   builder.bytes.data[3] = '1';
   CHECK(skv_index_encode(&builder, 0, 24 * INDEX_N, &body) == STRATAKV_OK);
   CHECK(!index_opens(&body, 0, 0, 0));
+  skv_buf_clear(&body);
+  skv_index_builder_clear(&builder);
+}
+
+/* Of blocks of 48 bytes each: a first, a last and an edge that are off by 8, or
+ * by 1, leave every block long enough. */
+static void test_index_edges(void) {
+  skv_index_builder builder = {0};
+  skv_buf body = {0};
+  skv_index out;
+  const uint64_t end = 48 * INDEX_N;
+  for (uint32_t i = 0; i < INDEX_N; i++)
+    skv_index_add(&builder, skv_slice_of(&"0123456789"[i], 1),
+                  48 * (uint64_t)i);
+  CHECK(skv_index_encode(&builder, 0, end, &body) == STRATAKV_OK);
+  static const uint64_t edges[][2] = {
+      {0, 8}, {INDEX_N, end - 8}, {INDEX_N, end + 8}, {1, 49}, {1, 40}};
+  for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+    uint8_t *copy = skv_aligned(64, body.size);
+    memcpy(copy, body.data, body.size);
+    skv_put64(copy + INDEX_OFFSETS + 8 * edges[i][0], edges[i][1]);
+    CHECK(skv_index_open(skv_slice_of(copy, body.size), end, &out) == (i == 4));
+    skv_free(copy);
+  }
+  skv_buf_clear(&body);
+  skv_index_builder_clear(&builder);
+}
+
+/* Suffixes that run backwards, though each begins with the bytes that its leaf
+ * says. */
+static void test_index_ends(void) {
+  skv_index_builder builder = {0};
+  skv_buf body = {0};
+  skv_index out;
+  for (uint32_t i = 0; i < 3; i++)
+    skv_index_add(&builder, skv_slice_of("a\0\0", 1 + i), 24 * (uint64_t)i);
+  CHECK(skv_index_encode(&builder, 0, 24 * 3, &body) == STRATAKV_OK);
+  uint8_t *copy = skv_aligned(64, body.size);
+  memcpy(copy, body.data, body.size);
+  skv_slice whole = skv_slice_of(copy, body.size);
+  CHECK(skv_index_open(whole, 24 * 3, &out));
+  skv_put32(copy + INDEX_TREE + 64 + 8 * (3 + 1), 2);
+  CHECK(!skv_index_open(whole, 24 * 3, &out));
+  skv_free(copy);
+  skv_buf_clear(&body);
+  skv_index_builder_clear(&builder);
+}
+
+/* Cut anywhere, in memory of exactly that size; lengths that cannot be. */
+static void test_index_sizes(void) {
+  skv_index_builder builder = {0};
+  skv_buf body = {0};
+  skv_index out;
+  for (uint32_t i = 0; i < INDEX_N; i++)
+    skv_index_add(&builder, skv_slice_of(&"0123456789"[i], 1),
+                  24 * (uint64_t)i);
+  CHECK(skv_index_encode(&builder, 0, 24 * INDEX_N, &body) == STRATAKV_OK);
+  for (size_t n = 0; n < body.size; n++) {
+    uint8_t *cut = malloc(n ? n : 1);
+    if (cut == NULL) abort();
+    memcpy(cut, body.data, n);
+    CHECK(!skv_index_open(skv_slice_of(cut, n), 24 * INDEX_N, &out));
+    free(cut);
+  }
+  /* A line more of padding, and all the rest behind it. */
+  uint8_t *padded = skv_aligned(64, body.size + 64);
+  memset(padded, 0, body.size + 64);
+  memcpy(padded, body.data, 16);
+  memcpy(padded + INDEX_TREE + 64, body.data + INDEX_TREE,
+         body.size - INDEX_TREE);
+  skv_put32(padded + 8, skv_get32(padded + 8) + 64);
+  skv_slice longer = skv_slice_of(padded, body.size + 64);
+  CHECK(!skv_index_open(longer, 24 * INDEX_N, &out));
+  /* More blocks than a segment can have, of which none is looked at. */
+  skv_put32(padded, UINT32_MAX / 64 + 1);
+  skv_put32(padded + 8, 0);
+  CHECK(!skv_index_open(skv_slice_of(padded, UINT32_MAX), 24, &out));
+  /* No block at all, up to offset 0. */
+  memset(padded, 0, 24);
+  CHECK(!skv_index_open(skv_slice_of(padded, 24), 0, &out));
+  skv_free(padded);
   skv_buf_clear(&body);
   skv_index_builder_clear(&builder);
 }
@@ -418,9 +514,88 @@ static void test_wal_header(void) {
 static void test_batch(void) {
   uint8_t bytes[4] = {SKV_KIND_PUT, 0, 0, 0};
   skv_entry entry;
-  CHECK(skv_entry_get(bytes, bytes, &entry, NULL) == NULL);
+  uint8_t *end = (uint8_t *)malloc(1) + 1; /* behind it nothing is read */
+  CHECK(skv_entry_get(end, end, &entry, NULL) == NULL);
+  free(end - 1);
   for (size_t n = 1; n <= 4; n++)
     CHECK(skv_entry_get(bytes, bytes + n, &entry, NULL) == NULL);
+}
+
+/* One segment's description: its numbers, and two keys. */
+static skv_slice ingest_of(skv_buf *buf, const uint64_t numbers[8]) {
+  buf->size = 0;
+  skv_buf_varint(buf, 7); /* first file number */
+  skv_buf_varint(buf, 1);
+  for (int i = 0; i < 8; i++) skv_buf_varint(buf, numbers[i]);
+  skv_buf_slice(buf, skv_slice_of("aa", 2));
+  skv_buf_slice(buf, skv_slice_of("bb", 2));
+  return skv_buf_bytes(buf);
+}
+
+static void test_ingest(void) {
+  uint64_t numbers[8] = {0xff, UINT32_MAX, 3, 4, 5, 6, 7, 8};
+  skv_buf buf = {0};
+  CHECK(skv_ingest_check(ingest_of(&buf, numbers)));
+  for (size_t n = 0; n < buf.size; n++) {
+    uint8_t *cut = malloc(n ? n : 1);
+    if (cut == NULL) abort();
+    memcpy(cut, buf.data, n);
+    CHECK(!skv_ingest_check(skv_slice_of(cut, n)));
+    free(cut);
+  }
+  numbers[0]++; /* a slot, an incarnation that no name has room for */
+  CHECK(!skv_ingest_check(ingest_of(&buf, numbers)));
+  numbers[0]--;
+  numbers[1]++;
+  CHECK(!skv_ingest_check(ingest_of(&buf, numbers)));
+  skv_buf_clear(&buf);
+}
+
+static const uint8_t manifest_id[16] = "a store's id...";
+
+static bool edit_stands(const uint8_t *bytes, size_t size, uint64_t at,
+                        skv_edit_info *out) {
+  return skv_manifest_edit_at(bytes, size, manifest_id, 1, at, out);
+}
+
+static void test_manifest(void) {
+  skv_buf buf = {0};
+  skv_manifest_end end;
+  skv_edit_info info;
+  skv_err err = {0, ""};
+  uint8_t id[16];
+  uint64_t file = 0;
+  skv_manifest_encode(manifest_id, 1, skv_slice_of("abc", 3), &buf, &end);
+  CHECK(skv_manifest_header(buf.data, buf.size, "m", &err, id, &file) ==
+        STRATAKV_OK);
+  CHECK(edit_stands(buf.data, buf.size, SKV_MANIFEST_HEADER, &info));
+  CHECK(info.end == buf.size && info.is_padded && info.payload.size == 3);
+  /* A CURRENT has the same fields, and another magic. */
+  buf.data[0] ^= 1;
+  skv_put64(buf.data + 56, skv_checksum(buf.data, 56, 0));
+  CHECK(skv_manifest_header(buf.data, buf.size, "m", &err, id, &file) ==
+        STRATAKV_CORRUPT);
+  /* Cut within its padding, the edit ends behind the file. */
+  size_t cut = SKV_MANIFEST_HEADER + SKV_EDIT_HEADER + 3;
+  uint8_t *exact = malloc(cut);
+  if (exact == NULL) abort();
+  memcpy(exact, buf.data, cut);
+  CHECK(edit_stands(exact, cut, SKV_MANIFEST_HEADER, &info));
+  CHECK(info.end == buf.size && !info.is_padded);
+  CHECK(!edit_stands(exact, cut, info.end, &info));
+  for (size_t at = SKV_MANIFEST_HEADER; at < cut; at++) {
+    exact[at] ^= 1;
+    CHECK(!edit_stands(exact, cut, SKV_MANIFEST_HEADER, &info));
+    exact[at] ^= 1;
+  }
+  free(exact);
+  /* An edit of no operation. */
+  uint8_t *edit = buf.data + SKV_MANIFEST_HEADER;
+  memset(edit, 0, buf.size - SKV_MANIFEST_HEADER);
+  skv_put64(edit, skv_checksum(edit + 8, SKV_EDIT_HEADER - 8,
+                               skv_seed(manifest_id, 1, SKV_MANIFEST_HEADER)));
+  CHECK(!edit_stands(buf.data, buf.size, SKV_MANIFEST_HEADER, &info));
+  skv_buf_clear(&buf);
 }
 
 int main(void) {
@@ -433,6 +608,9 @@ int main(void) {
   test_block_limit();
   test_block_memory();
   test_index();
+  test_index_edges();
+  test_index_ends();
+  test_index_sizes();
   test_index_changes();
   test_index_encode();
   test_pack_sizes();
@@ -440,5 +618,7 @@ int main(void) {
   test_unpack();
   test_wal_header();
   test_batch();
+  test_ingest();
+  test_manifest();
   return check_end();
 }

@@ -691,6 +691,71 @@ static void test_doubt(void) {
   log_clear(&log);
 }
 
+static int get_code(skv_mem *mem, const char *key, uint64_t limit) {
+  skv_slice k = skv_slice_of(key, 3);
+  skv_entry entry;
+  bool found;
+  int rc = skv_mem_get(mem, k, skv_hash(k), limit, NULL, &found, &entry);
+  return rc == STRATAKV_OK && !found ? STRATAKV_NOTFOUND : rc;
+}
+
+/* Indexed, then an entry says of its record what cannot be: that it begins in
+ * the file's header, before the file, or is another one. */
+static void test_back(void) {
+  test_log log;
+  log_init(&log, 2);
+  for (int i = 0; i < 2; i++) {
+    skv_buf batch = {0};
+    log_op(&log, &batch, skv_slice_of(i ? "\0\1b" : "\0\1a", 3), SKV_KIND_PUT);
+    log_record(&log, SKV_RECORD_COMMIT, skv_buf_bytes(&batch));
+    skv_buf_clear(&batch);
+  }
+  skv_mem *mem = new_mem(&log);
+  uint64_t limit = log.boundary[2];
+  CHECK(skv_mem_catch_up(mem, limit, NULL) == STRATAKV_OK);
+  CHECK(get_code(mem, "\0\1a", limit) == STRATAKV_OK);
+  const struct {
+    int record;
+    uint8_t back;
+  } cases[] = {{0, 1}, {0, 127}, {1, (uint8_t)(log.boundary[1] - 64)}};
+  for (size_t i = 0; i < 3; i++) {
+    int r = cases[i].record;
+    uint8_t *back = log.bytes + log.boundary[r] + SKV_RECORD_HEADER + 3;
+    if (r == 1) skv_mem_doubt(mem, log.boundary[1]);
+    CHECK(*back == 0);
+    *back = cases[i].back;
+    CHECK(get_code(mem, r ? "\0\1b" : "\0\1a", limit) == STRATAKV_CORRUPT);
+    *back = 0;
+    CHECK(get_code(mem, r ? "\0\1b" : "\0\1a", limit) == STRATAKV_OK);
+  }
+  skv_mem_unref(mem);
+  log_clear(&log);
+}
+
+/* Longer than positions reach, or than what is there. */
+static void test_sizes(void) {
+  test_log log;
+  skv_mem *mem = NULL;
+  skv_buf batch = {0};
+  log_init(&log, 1);
+  CHECK(skv_mem_new_log(log.bytes, UINT64_C(1) << 32, &log.header, "x", NULL,
+                        &mem) == STRATAKV_CORRUPT);
+  CHECK(mem == NULL && skv_mem_new_batch(NULL, &mem) == STRATAKV_OK);
+  log_op(&log, &batch, skv_slice_of("\0\1a", 3), SKV_KIND_PUT);
+  uint8_t *exact = malloc(batch.size);
+  if (exact == NULL) abort();
+  memcpy(exact, batch.data, batch.size);
+  skv_mem_batch_bytes(mem, exact, batch.size);
+  uint64_t limit = SKV_MEM_BATCH_BIAS + batch.size;
+  CHECK(skv_mem_catch_up(mem, limit + 1, NULL) == STRATAKV_CORRUPT);
+  CHECK(skv_mem_catch_up(mem, limit, NULL) == STRATAKV_OK);
+  CHECK(get_code(mem, "\0\1a", limit) == STRATAKV_OK);
+  skv_mem_unref(mem);
+  free(exact);
+  skv_buf_clear(&batch);
+  log_clear(&log);
+}
+
 /* ---- Out of memory ------------------------------------------------------- */
 
 static int fail_one(void *arg, size_t size) {
@@ -878,6 +943,8 @@ int main(void) {
   test_many_iters();
   test_twins();
   test_damage();
+  test_back();
+  test_sizes();
   test_doubt();
   test_nomem();
   test_race();

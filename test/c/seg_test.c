@@ -9,6 +9,7 @@
  *   flip     every byte of a small segment flipped: CORRUPT or the same data
  *   cut      the same segment cut at every length
  *   forged   random changes under a right checksum: no crash, no hang
+ *   sections what is said of a section or footer that cannot be
  *   memory   every allocation failing: NOMEM, nothing lost
  *   faults   every call of the environment failing: its code, nothing lost
  *   threads  several read one segment through a small cache
@@ -505,6 +506,55 @@ static void test_forged(int compression, int rounds) {
   model_free(&m);
 }
 
+/* A section, or the footer, that is wrong under a checksum that holds: what
+ * the message says of it. */
+static void test_sections(void) {
+  model m = {0};
+  skv_seg_meta meta;
+  skv_seg *seg = NULL;
+  skv_in *in = NULL;
+  small_segment(&m, STRATAKV_COMPRESSION_NONE, &meta);
+  skv_file *file = open_file();
+  uint8_t *bytes = get_bytes(file, meta.size);
+  uint64_t footer = meta.size - SKV_FOOTER_SIZE;
+  const struct {
+    uint64_t at;
+    uint8_t value;
+    const char *what;
+  } fields[] = {
+      {skv_get64(bytes + footer + 40) + SKV_FRAME_HEADER + 46, 1,
+       "malformed properties"},
+      {skv_get64(bytes + footer + 24) + SKV_FRAME_HEADER + 12, 1,
+       "malformed index"},
+      {skv_get64(bytes + footer + 32) + SKV_FRAME_HEADER + 4, 0,
+       "malformed filter"},
+      {footer + 48, 1, "offset"},
+  };
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+    uint8_t *bad = must(malloc(meta.size));
+    memcpy(bad, bytes, meta.size);
+    bad[fields[i].at] = fields[i].value;
+    forge_checksum(bad, meta.size, fields[i].at);
+    put_bytes(file, 0, bad, meta.size);
+    CHECK(open_segment(meta.size, i % 2, NULL, 0, &seg) == STRATAKV_CORRUPT);
+    CHECK(strstr(last.message, fields[i].what) != NULL);
+    free(bad);
+  }
+  put_bytes(file, 0, bytes, meta.size);
+  OK(skv_in_open(store, 0, &tmp_name, meta.size, false, &last, &in));
+  CHECK(skv_seg_open(in, NULL, 7, UID + 1, 0, &last, &seg) == STRATAKV_CORRUPT);
+  CHECK(strstr(last.message, "another segment") != NULL);
+  skv_in_close(in);
+  if (file->env->file_truncate(file, SKV_FOOTER_SIZE - 1, &last)) abort();
+  CHECK(open_segment(SKV_FOOTER_SIZE - 1, false, NULL, 0, &seg) ==
+        STRATAKV_CORRUPT);
+  CHECK(strstr(last.message, "too short") != NULL);
+  file->env->file_close(file);
+  free(bytes);
+  remove_segment();
+  model_free(&m);
+}
+
 /* ---- memory, faults -------------------------------------------------------- */
 
 static long allocations_left;
@@ -681,6 +731,7 @@ static void run(skv_env *env, const char *path) {
     test_memory(compression);
   }
   test_cuts();
+  test_sections();
   test_threads(false);
   test_threads(true);
   test_order();

@@ -229,6 +229,35 @@ static void test_edit_sizes(void) {
   skv_version_unref(base);
 }
 
+/* A segment's description with one field that cannot be. */
+static void test_edit_meta(void) {
+  skv_version *base = edit_base();
+  for (int wrong = 0; wrong < 8; wrong++) {
+    skv_version *version = NULL;
+    skv_buf edit = {0};
+    skv_seg_meta meta = fixture_meta("x", "y");
+    skv_slice trim = {NULL, 0};
+    meta.max_key = skv_slice_of("\2\2", 2);
+    switch (wrong) {
+    case 1: meta.size = 0; break;
+    case 2: meta.entries = meta.tombstones = 0; break;
+    case 3: meta.tombstones = meta.entries + 1; break;
+    case 4: meta.min_lsn = meta.max_lsn + 1; break;
+    case 5: /* keys without a table's number */
+      trim = meta.min_key;
+      meta.min_key.size = 1;
+      break;
+    case 6: trim = skv_slice_of("\1", 1); break;
+    case 7: meta.max_key.size = 1; break;
+    }
+    skv_edit_seg(&edit, 9, 1, 0, 0, &meta, trim);
+    FAILS(wrong ? STRATAKV_CORRUPT : STRATAKV_OK, apply(base, &edit, &version));
+    skv_version_unref(version);
+    skv_buf_clear(&edit);
+  }
+  skv_version_unref(base);
+}
+
 /* INV-5: an LSN of an older run is below the newer run's id. */
 static void test_edit_lsn(void) {
   skv_version *base = edit_base();
@@ -556,6 +585,7 @@ static void test_manifest_misfits(manifest_case *m) {
   FAILS(STRATAKV_CORRUPT,
         skv_manifest_read(&m->tree, id, FILE_NUMBER, NULL, NULL, 0,
                           &fixture_err, &end, &version));
+  CHECK(strstr(fixture_err.message, "another file's header") != NULL);
   FAILS(STRATAKV_NOTFOUND,
         skv_manifest_read(&m->tree, fixture_id, 77, NULL, NULL, 0, &fixture_err,
                           &end, &version));
@@ -649,6 +679,34 @@ static void test_manifest_renamed(manifest_case *m) {
                       m->bytes.size, &fixture_err));
   FAILS(STRATAKV_CORRUPT, skv_manifest_read(&m->tree, fixture_id, 9, NULL, NULL,
                                             0, &fixture_err, &end, &version));
+  CHECK(strstr(fixture_err.message, "another file's header") != NULL);
+}
+
+/* An edit that is cut within its padding ends where memory ends, too: a buffer
+ * has a power of two. */
+static void test_manifest_edge(manifest_case *m) {
+  unsigned tried = 0;
+  for (int letters = 1; letters < 60; letters++) {
+    char text[160];
+    skv_buf edit = {0}, bytes = {0};
+    skv_manifest_end end;
+    skv_version *version = NULL;
+    snprintf(text, sizeof text, "next 9; table 1 %.*s; wal 2 100 4096", letters,
+             "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefgh");
+    edit_text(&edit, text);
+    skv_manifest_encode(fixture_id, FILE_NUMBER, skv_buf_bytes(&edit), &bytes,
+                        &end);
+    size_t used = SKV_MANIFEST_HEADER + SKV_EDIT_HEADER + edit.size;
+    if (bytes.size == 128 && used < 128) {
+      OK(manifest_try(m, bytes.data, used, 0, &end, &version));
+      CHECK(skv_head_offset(end.pos) == 128);
+      skv_version_unref(version);
+      tried++;
+    }
+    skv_buf_clear(&edit);
+    skv_buf_clear(&bytes);
+  }
+  CHECK(tried == 7);
 }
 
 /* Reading on from where one is. */
@@ -774,6 +832,7 @@ static void test_manifest(void) {
     test_manifest_race(&m);
     test_manifest_pad(&m);
     test_manifest_renamed(&m);
+    test_manifest_edge(&m);
     test_manifest_tail(&m);
     test_files(&m);
   }
@@ -787,6 +846,7 @@ int main(void) {
   test_edits();
   test_edit_first();
   test_edit_sizes();
+  test_edit_meta();
   test_edit_lsn();
   test_edit_bytes();
   test_encode();
