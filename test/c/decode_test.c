@@ -511,6 +511,33 @@ static void test_wal_header(void) {
   }
 }
 
+/* Lengths below a record's header are no large ones, however long the file. */
+static void test_wal_length(void) {
+  uint8_t bytes[SKV_WAL_HEADER + SKV_RECORD_HEADER] = {0};
+  skv_wal_record out;
+  bytes[SKV_WAL_HEADER + 28] = SKV_RECORD_COMMIT;
+  for (uint32_t length = 0; length < SKV_RECORD_HEADER; length++) {
+    skv_wal_place place = {1, SKV_WAL_HEADER, 0, 0};
+    skv_put32(bytes + SKV_WAL_HEADER + 20, length);
+    CHECK(!skv_wal_read(bytes, UINT64_C(1) << 40, true, &place, &out));
+  }
+}
+
+/* A record stands behind the file's header, and on a multiple of 8. */
+static void test_wal_place(void) {
+  for (size_t at = 0; at <= 80; at++) {
+    uint8_t bytes[80 + SKV_RECORD_HEADER] = {0};
+    skv_wal_record out;
+    skv_wal_place place = {1, at, 0, 0};
+    skv_put32(bytes + at + 20, SKV_RECORD_HEADER);
+    bytes[at + 28] = SKV_RECORD_COMMIT;
+    skv_put64(bytes + at,
+              skv_checksum(bytes + at + 8, SKV_RECORD_HEADER - 8, 1 + at));
+    CHECK(skv_wal_read(bytes, sizeof bytes, true, &place, &out) ==
+          (at >= SKV_WAL_HEADER && at % 8 == 0));
+  }
+}
+
 static void test_batch(void) {
   uint8_t bytes[4] = {SKV_KIND_PUT, 0, 0, 0};
   skv_entry entry;
@@ -617,6 +644,8 @@ int main(void) {
   test_unpack_slots();
   test_unpack();
   test_wal_header();
+  test_wal_length();
+  test_wal_place();
   test_batch();
   test_ingest();
   test_manifest();

@@ -362,9 +362,12 @@ set near {
 # For a bound: what reads crafted bytes, or the same bytes a second way (the
 # fuzz targets, over their corpus and a few mutations of it).
 set readers {
-  engine/db/ingest.c ingest_test          engine/mem/* {wal_fuzz batch_fuzz}
+  engine/db/ingest.c ingest_test          engine/db/owners.c attach_test
+  engine/db/state.c {recover_test ingest_test}
+  engine/mem/* {mem_test wal_fuzz batch_fuzz}
   engine/seg/seg_block.c {block_fuzz segment_fuzz}
   engine/seg/seg_filter.c {filter_fuzz segment_fuzz}
+  engine/seg/seg_reader.c {segment_fuzz seg_test}
   engine/seg/* segment_fuzz               engine/store/* store_test
   engine/tree/* {tree_test manifest_fuzz}
   engine/wal/* {wal_test wal_fuzz batch_fuzz}
