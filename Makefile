@@ -65,7 +65,7 @@ FUZZ := $(sort $(wildcard test/fuzz/*_fuzz.c))
 FUZZ_COMMON := test/fuzz/fuzz_mutate.c
 FUZZ_TOOLS := test/fuzz/fuzz_replay.c test/fuzz/fuzz_seeds.c
 TIDY := $(sort $(wildcard include/*.h engine/*/*.[ch] ext/*/*.[ch] \
-  test/c/*.[ch] test/bench/*.[ch] test/fuzz/*.[ch]))
+  test/c/*.[ch] test/bench/*.[ch] test/fuzz/*.[ch] test/preload/*.c))
 
 # ---- Packages ----------------------------------------------------------------
 
@@ -216,6 +216,13 @@ $(1)/fuzz_seeds: $(1)/obj/test/fuzz/fuzz_seeds.o $(1)/libstratakv.a
 all-$(1): $(1)/stratakv.so $(1)/stratakvd $(1)/stratakv-tool \
   $(C_TESTS:test/c/%.c=$(1)/c/%) $(FUZZ:test/fuzz/%.c=$(1)/fuzz/%)
 endef
+
+# What tests load before a program that is not built for them.
+all-build/test: build/test/failing_malloc.so
+build/test/%.so: build/test/obj/test/preload/%.o
+	$(SAY) '  ld $@'
+	$(Q)$(CC) -shared $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^
+.SECONDARY: build/test/obj/test/preload/failing_malloc.o
 
 SANITIZE := -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 ASAN_FLAGS := $(SANITIZE) -fsanitize=address,undefined

@@ -186,7 +186,7 @@ static void admin_backup_json(skvd_request *request, const json_t *json,
 static void admin_backup(skvd_request *request) {
   skvd_body *body = &request->body;
   json_t *json = NULL;
-  bool is_wait;
+  bool is_wait, no_memory = false;
   if (!admin_wait(request, &is_wait)) return;
   if (request->app->options->backup_dir == NULL) {
     skvd_answer_problem(request, SKVD_BACKUP_DISABLED,
@@ -194,8 +194,13 @@ static void admin_backup(skvd_request *request) {
     return;
   }
   if (body->size > 0 && skv_json_is_modest(skvd_body_data(body), body->size)) {
-    json = json_loadb(skvd_body_data(body), body->size,
-                      JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    json = skv_json_parse(skvd_body_data(body), body->size,
+                          JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL,
+                          &no_memory);
+  }
+  if (no_memory) {
+    skvd_answer_problem(request, SKVD_OVERLOADED, "out of memory");
+    return;
   }
   if (json == NULL) {
     skvd_answer_problem(request, SKVD_INVALID_JSON, "the body is not JSON");

@@ -190,16 +190,17 @@ static void legacy_put_document(skvd_request *request, const json_t *json) {
 static void legacy_put(skvd_request *request) {
   skvd_body *body = &request->body;
   json_t *json = NULL;
-  if (!skvd_body_append(body, "", 0, 0)) {
+  bool no_memory = !skvd_body_append(body, "", 0, 0);
+  if (!no_memory && skv_json_is_modest(skvd_body_data(body), body->size)) {
+    json = skv_json_parse(skvd_body_data(body), body->size,
+                          JSON_DECODE_ANY | JSON_ALLOW_NUL |
+                              JSON_DISABLE_EOF_CHECK,
+                          NULL, &no_memory);
+  }
+  if (no_memory)
     skvd_answer_problem(request, SKVD_OVERLOADED, "out of memory");
-    return;
-  }
-  if (skv_json_is_modest(skvd_body_data(body), body->size)) {
-    json = json_loadb(skvd_body_data(body), body->size,
-                      JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK,
-                      NULL);
-  }
-  legacy_put_document(request, json);
+  else
+    legacy_put_document(request, json);
   json_decref(json);
 }
 

@@ -6,25 +6,37 @@
 #include <string.h>
 
 #include "ext/json/json.h"
+#include "ext/json/utf8.h"
 
 /* ---- To JSON ------------------------------------------------------------- */
 
+/* A string; NULL if it is no UTF-8, or without memory. */
+static json_t *item_text(const void *bytes, size_t len, bool *no_memory) {
+  json_t *text = json_stringn(bytes, len);
+  *no_memory = text == NULL && skv_utf8_is_valid(bytes, len);
+  return text;
+}
+
 static int item_put_key(json_t *item, int key_type, const void *key,
                         size_t len) {
-  json_t *text;
+  json_t *text = NULL;
+  bool no_memory = false;
   if (key_type == STRATAKV_KEY_INT && len == 8) {
     return json_object_set_new(item, "key",
                                json_integer(stratakv_int_key_value(key)));
   }
-  text = key_type == STRATAKV_KEY_TEXT ? json_stringn(key, len) : NULL;
+  if (key_type == STRATAKV_KEY_TEXT) text = item_text(key, len, &no_memory);
+  if (no_memory) return -1;
   if (text != NULL) return json_object_set_new(item, "key", text);
   return json_object_set_new(item, "key_b64", skv_json_base64(key, len));
 }
 
 static int item_put_bytes(json_t *item, const stratakv_typed *value) {
-  json_t *text = value->type == STRATAKV_TEXT
-                     ? json_stringn(value->data, value->size)
-                     : NULL;
+  json_t *text = NULL;
+  bool no_memory = false;
+  if (value->type == STRATAKV_TEXT)
+    text = item_text(value->data, value->size, &no_memory);
+  if (no_memory) return -1;
   if (text != NULL) return json_object_set_new(item, "value", text);
   if (value->type == STRATAKV_TEXT &&
       json_object_set_new(item, "type", json_string("text")) != 0) {
@@ -71,7 +83,7 @@ json_t *skv_item_encode(int key_type, const void *key, size_t key_len,
 
 /* ---- From JSON ----------------------------------------------------------- */
 
-static const char item_no_memory[] = "out of memory";
+const char skv_item_no_memory[] = "out of memory";
 
 static bool item_reserve(skv_item_bytes *bytes, size_t size) {
   uint8_t *data;
@@ -87,7 +99,7 @@ static bool item_reserve(skv_item_bytes *bytes, size_t size) {
 static bool item_set(skv_item_bytes *bytes, const void *head, size_t head_len,
                      const void *data, size_t size, const char **why) {
   if (!item_reserve(bytes, head_len + size)) {
-    *why = item_no_memory;
+    *why = skv_item_no_memory;
     return false;
   }
   memcpy(bytes->data, head, head_len);
@@ -107,7 +119,7 @@ static bool item_set_base64(skv_item_bytes *bytes, const void *head,
     return false;
   }
   if (!item_reserve(bytes, head_len + len / 4 * 3)) {
-    *why = item_no_memory;
+    *why = skv_item_no_memory;
     return false;
   }
   if (!skv_json_unbase64(text, len, bytes->data + head_len, &bytes->size)) {

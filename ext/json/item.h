@@ -49,6 +49,8 @@ json_t *skv_item_encode(int key_type, const void *key, size_t key_len,
  */
 bool skv_item_decode(const json_t *json, int key_type, skv_item *out,
                      const char **why);
+/* What *why points to if memory was missing. */
+extern const char skv_item_no_memory[];
 
 void skv_item_clear(skv_item *item);
 

@@ -35,6 +35,30 @@ bool skv_json_is_modest(const char *text, size_t len) {
   return true;
 }
 
+/* An allocation for jansson failed in this thread. */
+static _Thread_local bool json_refused;
+
+static void *json_malloc(size_t size) {
+  void *p = malloc(size);
+  if (p == NULL) json_refused = true;
+  return p;
+}
+
+/* Before main: jansson wants to know it before anything else is called. */
+__attribute__((constructor)) static void json_begin(void) {
+  json_set_alloc_funcs(json_malloc, free);
+}
+
+json_t *skv_json_parse(const char *text, size_t len, size_t flags,
+                       json_error_t *error, bool *no_memory) {
+  json_refused = false;
+  json_t *json = json_loadb(text, len, flags, error);
+  *no_memory = json_refused;
+  if (!json_refused) return json;
+  json_decref(json);
+  return NULL;
+}
+
 static char base64_digit(unsigned value) {
   return "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
       [value & 63];

@@ -21,6 +21,15 @@
  * are JSON. Pure. */
 bool skv_json_is_modest(const char *text, size_t len);
 
+/*
+ * Parse a document; flags are jansson's, error may be NULL. NULL if it is none,
+ * with *no_memory false, or without memory, with *no_memory true. jansson's own
+ * answer is not enough: without memory it leaves bytes out of a string
+ * (lex_save), or calls the document invalid.
+ */
+json_t *skv_json_parse(const char *text, size_t len, size_t flags,
+                       json_error_t *error, bool *no_memory);
+
 /* Bytes as base64, NULL without memory. */
 json_t *skv_json_base64(const void *bytes, size_t len);
 

@@ -60,6 +60,11 @@ static int load_commit(load *l) {
   return SKVT_OK;
 }
 
+static int load_no_memory(const load *l) {
+  stratakv_error error = {STRATAKV_NOMEM, "out of memory"};
+  return load_fail(l, STRATAKV_NOMEM, &error);
+}
+
 /* The current line is bad. */
 static int load_refuse(load *l, const char *why) {
   uint64_t line = l->line--;
@@ -143,15 +148,12 @@ static int load_entry(load *l, const json_t *json) {
   int rc;
   if (code != SKVT_OK) return code;
   if (!skv_item_decode(json, l->table.key_type, &l->item, &why)) {
-    return load_refuse(l, why);
+    return why == skv_item_no_memory ? load_no_memory(l) : load_refuse(l, why);
   }
   rc = stratakv_batch_put(l->batch, l->table.id, l->item.key.data,
                           l->item.key.size, l->item.value.data,
                           l->item.value.size);
-  if (rc != STRATAKV_OK) {
-    stratakv_error error = {rc, "out of memory"};
-    return load_fail(l, rc, &error);
-  }
+  if (rc != STRATAKV_OK) return load_no_memory(l);
   l->entries++;
   l->batch_lines++;
   l->batch_bytes += l->item.key.size + l->item.value.size;
@@ -172,12 +174,15 @@ static int load_json(load *l, const json_t *json) {
 static int load_line(load *l, const char *text, size_t len) {
   json_error_t error;
   json_t *json;
+  bool no_memory;
   int code;
   l->line++;
   if (!skv_json_is_modest(text, len)) {
     return load_refuse(l, "this is no entry: too much JSON");
   }
-  json = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+  json = skv_json_parse(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+                        &error, &no_memory);
+  if (no_memory) return load_no_memory(l);
   if (json == NULL) return load_refuse(l, error.text);
   code = load_json(l, json);
   json_decref(json);

@@ -10,7 +10,8 @@
  *              shorter sequence
  *   random     long workloads
  *
- * Case N is a sequence, each sixteenth a random workload.
+ * Case N is a sequence, each 32nd a random workload, which takes as long as
+ * 200 sequences. As many as in `make test` hold all of one and two operations.
  *
  * Timeout: 2400
  * Unfilled: a third slower by images that are freed
@@ -26,7 +27,8 @@
 #include "test/c/harness.h"
 #include "test/c/images_judge.h"
 
-#define CASES_IN_CI 860
+#define RANDOM_EVERY 32
+#define CASES_IN_CI 820
 #define SURVIVAL_ODDS 20 /* a process dies at one event in so many */
 
 static uint64_t survivals;
@@ -467,7 +469,7 @@ static void run_sequence(uint64_t n) {
   if (!sequence_of(n / VARIANTS, &length, kinds)) return;
   work_begin(n + 1, (int)(variant % 3), 1 + variant / 3, 16u << 10);
   work.keys = 40;
-  work.picks = harness.soak_s > 0 ? 12 : 1;
+  work.picks = harness.soak_s > 0 ? 12 : 3;
   work.taking = length == 1;
   work_start();
   work.taking = false;
@@ -483,8 +485,8 @@ static void run_sequence(uint64_t n) {
 #define STEPS 90
 
 static void run_random(uint64_t seed) {
-  work_begin(seed, (int)(seed / 16 % 3), 1 + (unsigned)(seed / 48 % 2),
-             64u << 10);
+  work_begin(seed, (int)(seed / RANDOM_EVERY % 3),
+             1 + (unsigned)(seed / (3 * RANDOM_EVERY) % 2), 64u << 10);
   setenv("SKV_TEST_HEAD_ROLL", "1024", 1);
   work.stride = 6;
   work.picks = 2;
@@ -504,10 +506,10 @@ static void run_case(uint64_t n) {
   uint64_t sequences = 0;
   for (uint64_t i = 0, of = KINDS; i < LONGEST; i++, of *= KINDS)
     sequences += of * VARIANTS;
-  if (n % 16 == 0)
+  if (n % RANDOM_EVERY == 0)
     run_random(n);
   else
-    run_sequence((n - 1 - n / 16) % sequences);
+    run_sequence((n - 1 - n / RANDOM_EVERY) % sequences);
   if (check_failures > 0)
     printf("to repeat it: build/test/c/images_test %llu\n",
            (unsigned long long)n);
