@@ -256,6 +256,19 @@ static inline void record_settle(recording *r, uint64_t inode) {
   record_sweep(r);
 }
 
+/* Write-back of what was not synced of the file failed, and whoever was told is
+ * dead: its users see it, and no sync will write it. */
+static inline void record_lose(recording *r, uint64_t inode) {
+  size_t left = 0;
+  for (size_t i = 0; i < r->op_count; i++) {
+    if (r->ops[i].inode == inode)
+      free(r->ops[i].data);
+    else
+      r->ops[left++] = r->ops[i];
+  }
+  r->op_count = left;
+}
+
 /* ---- Events ------------------------------------------------------------ */
 
 /* Nothing but what was logged happened to any file. */

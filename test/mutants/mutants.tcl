@@ -351,7 +351,7 @@ set near {
   engine/db/owners.c {store_test check_test}          engine/db/recover.c recover_test
   engine/db/salvage* salvage_test
   engine/db/target.c {backup_test salvage_test}
-  engine/db/* {recover_test attach_test ingest_test}
+  engine/db/* {recover_test lost_test attach_test ingest_test}
   engine/mem/* mem_test                   engine/os/* {env_test eintr_test}
   engine/seg/* {decode_test seg_test cache_test}
   engine/store/* {store_test recover_test}
@@ -384,8 +384,8 @@ proc stages {mutant} {
   foreach {glob tests} $near {
     if {[string match $glob [dict get $mutant file]]} break
   }
-  set quick {order_test recover_test attach_test store_test shared_test
-    ingest_test process_test backup_test salvage_test check_test disk_test}
+  set quick {order_test recover_test lost_test attach_test store_test
+    shared_test ingest_test process_test backup_test salvage_test check_test disk_test}
   switch -- [dict get $mutant kind] {
     order { set stages {race_test process_test sched_test history_test} }
     mutex {
@@ -402,8 +402,8 @@ proc stages {mutant} {
         damage_test fault*_test *_test]
     }
     default {
-      set stages [list $tests $quick {fault*_test images_test damage_test} \
-        {history_test sched_test kill_test} *_test *]
+      set stages [list $tests $quick {db_test sched_test images_test} \
+        {fault*_test damage_test history_test kill_test} *_test *]
     }
   }
   if {$opt(-tests) ne {}} { set stages [list $opt(-tests)] }
