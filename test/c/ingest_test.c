@@ -6,7 +6,8 @@
  *   1  a large commit whose segments cannot be named: OK, and at once read by
  *      this process, by another one, by a newcomer, by check, backup and a
  *      reader of the files that a death leaves; the next who writes names them;
- *      if its segments are lost after that, opening says so
+ *      if its segments are lost after that, opening says so, and so does
+ *      reading in a process that has not opened them yet
  *   2  the same with a failed sync: read by the same, until every process has
  *      closed and the next open names them
  *   3  its creator closes, and another process collects garbage
@@ -164,6 +165,11 @@ static void commit_with(const skv_fault *fault) {
   CHECK(is_unnamed());
 }
 
+static bool is_unnamed_segment(const fixture_file *file) {
+  return skv_name_parse(file->name).kind == SKV_NAME_TMP &&
+         file->size < options.wal_size;
+}
+
 /* A segment is lost while nobody has the store open: told by who knows that it
  * was there. */
 static void check_lost(void) {
@@ -171,8 +177,7 @@ static void check_lost(void) {
   unsigned dropped = 0;
   for (size_t i = 0; i < image.count; i++) {
     const fixture_file *file = &image.files[i];
-    int kind = skv_name_parse(file->name).kind;
-    bool is_lost = kind == SKV_NAME_TMP && file->size < options.wal_size;
+    bool is_lost = is_unnamed_segment(file);
     dropped += is_lost;
     if (!is_lost) fixture_add(&less, file->name, file->bytes, file->size);
   }
@@ -193,6 +198,45 @@ static void check_lost(void) {
   lost_checked += dropped > 0;
   fixture_clear(&less);
   fixture_clear(&image);
+}
+
+/* Under whichever name: the store has no others. */
+static bool is_segment(const fixture_file *file) {
+  return is_unnamed_segment(file) ||
+         skv_name_parse(file->name).kind == SKV_NAME_SEG;
+}
+
+/* A segment is lost before another process has looked at it. */
+static void test_lost_open(void) {
+  skv_fault fault = {.operation = "file_write",
+                     .file = "*.manifest",
+                     .nth = 1,
+                     .is_forever = true,
+                     .code = STRATAKV_IOERR};
+  uint32_t seen[KEYS];
+  begin();
+  commit_with(&fault);
+  check_rows(store);
+  fixture_image image = fixture_take(mem);
+  skv_dir *dir = skv_store_dir(other->db->store);
+  unsigned removed = 0;
+  for (size_t i = 0; i < image.count; i++)
+    if (is_segment(&image.files[i])) {
+      OK(other_env->dir_unlink(dir, image.files[i].name, &fixture_err));
+      removed++;
+    }
+  CHECK(removed > 0);
+  FAILS(STRATAKV_CORRUPT, fixture_scan(other, table, seen, KEYS));
+  CHECK(strstr(fixture_err.message, "INGEST at LSN") != NULL);
+  check_rows(store);
+  for (size_t i = 0; i < image.count; i++)
+    if (is_segment(&image.files[i])) fixture_put_file(dir, &image.files[i]);
+  fixture_clear(&image);
+  check_rows(other);
+  skv_env_fault_set(env, NULL);
+  OK(fixture_put(other, table, 1, rows[1] = 77, NULL));
+  check_rows(store);
+  end();
 }
 
 static void test_unnamed(const char *operation, const char *file,
@@ -424,6 +468,7 @@ int main(void) {
   }
   test_not_durable();
   test_leaving();
+  test_lost_open();
   CHECK(lost_checked > 0);
   return check_end();
 }
