@@ -22,13 +22,25 @@
 #include "include/stratakv.h"
 #include "test/c/check.h"
 
+/* Memory of exactly that size, so that a sanitizer sees what is read past it. */
+static uint8_t *exact_copy(const void *bytes, size_t size) {
+  uint8_t *copy = malloc(size ? size : 1);
+  if (copy == NULL) abort();
+  memcpy(copy, bytes, size);
+  return copy;
+}
+
 static void test_filter(void) {
   skv_buf buf = {0};
   skv_filter out;
   uint64_t hash = 1;
   skv_filter_encode(&buf, 0, &hash, 1, 10);
   CHECK(skv_filter_open(skv_buf_bytes(&buf), &out));
-  CHECK(!skv_filter_open(skv_slice_of(buf.data, 7), &out));
+  for (size_t n = 0; n < buf.size; n++) {
+    uint8_t *cut = exact_copy(buf.data, n);
+    CHECK(!skv_filter_open(skv_slice_of(cut, n), &out));
+    free(cut);
+  }
   CHECK(!skv_filter_open(skv_slice_of(buf.data, buf.size - 1), &out));
   uint8_t probes = buf.data[4];
   buf.data[4] = 0;
@@ -41,6 +53,7 @@ static void test_filter(void) {
   buf.data[6] ^= 64;
   skv_put32(buf.data, 0);
   CHECK(!skv_filter_open(skv_buf_bytes(&buf), &out));
+  CHECK(!skv_filter_open(skv_slice_of(buf.data, buf.size - 64), &out));
   skv_buf_clear(&buf);
   /* Of as many bytes, but a line is padding. */
   uint64_t hashes[200] = {0};
@@ -77,7 +90,11 @@ static void test_props(void) {
   skv_buf buf = {0};
   skv_props_encode(&props, &buf);
   CHECK(skv_props_decode(skv_buf_bytes(&buf), &out));
-  CHECK(!skv_props_decode(skv_slice_of(buf.data, 55), &out));
+  for (size_t n = 0; n < buf.size; n++) {
+    uint8_t *cut = exact_copy(buf.data, n);
+    CHECK(!skv_props_decode(skv_slice_of(cut, n), &out));
+    free(cut);
+  }
   CHECK(!skv_props_decode(skv_slice_of(buf.data, buf.size - 1), &out));
   buf.data[46] = 1;
   CHECK(!skv_props_decode(skv_buf_bytes(&buf), &out));
@@ -174,6 +191,28 @@ static void test_block(void) {
   CHECK(!skv_block_get_slow(&out, 59, &item));
   body[59] = SKV_KIND_PUT;
   CHECK(skv_block_get_slow(&out, 59, &item));
+  body[59] = SKV_KIND_PUT + SKV_KIND_DELETE; /* neither */
+  CHECK(!skv_block_get_slow(&out, 59, &item));
+  body[59] = SKV_KIND_PUT;
+  body[60] = 2; /* a key's byte that is not there */
+  body[61] = 0;
+  CHECK(!skv_block_get_slow(&out, 59, &item));
+}
+
+/* Slots that do not fit; two of one head, neither of which leads to an entry. */
+static void test_block_slots(void) {
+  uint8_t body[SKV_BLOCK_HEADER + 2 * SKV_BLOCK_SLOT] = {0};
+  uint32_t slot;
+  bool exact;
+  skv_block out;
+  skv_put32(body, 2);
+  CHECK(!skv_block_open(body, sizeof body - 1, &out));
+  CHECK(skv_block_open(body, sizeof body, &out));
+  for (size_t at = SKV_BLOCK_HEADER; at < sizeof body; at += 4)
+    skv_put32(body + at, sizeof body); /* the head, and where it is */
+  const uint8_t key[] = {0, 0, 0, sizeof body};
+  CHECK(skv_block_slot_head(&out, 1) == skv_block_head(skv_slice_of(key, 4)));
+  CHECK(!skv_block_find(&out, skv_slice_of(key, 4), &slot, &exact));
 }
 
 /* An index of ten blocks, 24 bytes each; what the test changes in it. */
@@ -281,9 +320,7 @@ static void test_index_sizes(void) {
                   24 * (uint64_t)i);
   CHECK(skv_index_encode(&builder, 0, 24 * INDEX_N, &body) == STRATAKV_OK);
   for (size_t n = 0; n < body.size; n++) {
-    uint8_t *cut = malloc(n ? n : 1);
-    if (cut == NULL) abort();
-    memcpy(cut, body.data, n);
+    uint8_t *cut = exact_copy(body.data, n);
     CHECK(!skv_index_open(skv_slice_of(cut, n), 24 * INDEX_N, &out));
     free(cut);
   }
@@ -538,6 +575,27 @@ static void test_wal_place(void) {
   }
 }
 
+/* Types that there are, and the lengths that two of them must have. */
+static void test_wal_types(void) {
+  for (uint8_t type = 0; type < 8; type++) {
+    for (uint32_t payload = 0; payload <= 16; payload += 8) {
+      uint8_t bytes[SKV_WAL_HEADER + SKV_RECORD_HEADER + 16] = {0};
+      uint8_t *record = bytes + SKV_WAL_HEADER;
+      skv_wal_record out;
+      skv_wal_place place = {1, SKV_WAL_HEADER, 0, 0};
+      uint32_t length = SKV_RECORD_HEADER + payload;
+      skv_put32(record + 20, length);
+      record[28] = type;
+      skv_put64(record,
+                skv_checksum(record + 8, length - 8, 1 + SKV_WAL_HEADER));
+      bool is_one = type >= SKV_RECORD_COMMIT && type <= SKV_RECORD_SEAL &&
+                    (type != SKV_RECORD_ABORT || payload == 8) &&
+                    (type != SKV_RECORD_SEAL || payload == 0);
+      CHECK(skv_wal_read(bytes, sizeof bytes, true, &place, &out) == is_one);
+    }
+  }
+}
+
 static void test_batch(void) {
   uint8_t bytes[4] = {SKV_KIND_PUT, 0, 0, 0};
   skv_entry entry;
@@ -564,9 +622,7 @@ static void test_ingest(void) {
   skv_buf buf = {0};
   CHECK(skv_ingest_check(ingest_of(&buf, numbers)));
   for (size_t n = 0; n < buf.size; n++) {
-    uint8_t *cut = malloc(n ? n : 1);
-    if (cut == NULL) abort();
-    memcpy(cut, buf.data, n);
+    uint8_t *cut = exact_copy(buf.data, n);
     CHECK(!skv_ingest_check(skv_slice_of(cut, n)));
     free(cut);
   }
@@ -604,9 +660,7 @@ static void test_manifest(void) {
         STRATAKV_CORRUPT);
   /* Cut within its padding, the edit ends behind the file. */
   size_t cut = SKV_MANIFEST_HEADER + SKV_EDIT_HEADER + 3;
-  uint8_t *exact = malloc(cut);
-  if (exact == NULL) abort();
-  memcpy(exact, buf.data, cut);
+  uint8_t *exact = exact_copy(buf.data, cut);
   CHECK(edit_stands(exact, cut, SKV_MANIFEST_HEADER, &info));
   CHECK(info.end == buf.size && !info.is_padded);
   CHECK(!edit_stands(exact, cut, info.end, &info));
@@ -622,6 +676,16 @@ static void test_manifest(void) {
   skv_put64(edit, skv_checksum(edit + 8, SKV_EDIT_HEADER - 8,
                                skv_seed(manifest_id, 1, SKV_MANIFEST_HEADER)));
   CHECK(!edit_stands(buf.data, buf.size, SKV_MANIFEST_HEADER, &info));
+  /* A reserved byte. */
+  edit[8] = 1;
+  for (uint8_t reserved = 0; reserved < 2; reserved++) {
+    edit[12] = reserved;
+    skv_put64(edit,
+              skv_checksum(edit + 8, SKV_EDIT_HEADER - 8 + 1,
+                           skv_seed(manifest_id, 1, SKV_MANIFEST_HEADER)));
+    CHECK(edit_stands(buf.data, buf.size, SKV_MANIFEST_HEADER, &info) ==
+          !reserved);
+  }
   skv_buf_clear(&buf);
 }
 
@@ -632,6 +696,7 @@ int main(void) {
   test_footer();
   test_frame();
   test_block();
+  test_block_slots();
   test_block_limit();
   test_block_memory();
   test_index();
@@ -646,6 +711,7 @@ int main(void) {
   test_wal_header();
   test_wal_length();
   test_wal_place();
+  test_wal_types();
   test_batch();
   test_ingest();
   test_manifest();

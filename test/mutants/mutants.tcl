@@ -368,7 +368,9 @@ set readers {
   engine/seg/seg_block.c {block_fuzz segment_fuzz}
   engine/seg/seg_filter.c {filter_fuzz segment_fuzz}
   engine/seg/seg_reader.c {segment_fuzz seg_test}
-  engine/seg/* segment_fuzz               engine/store/* store_test
+  engine/seg/* segment_fuzz               engine/store/object.c store_test
+  engine/store/head.c {store_test salvage_test}
+  engine/store/store.c {store_test attach_test}
   engine/tree/* {tree_test manifest_fuzz}
   engine/wal/* {wal_test wal_fuzz batch_fuzz}
   engine/* {}
