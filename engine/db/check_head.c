@@ -22,6 +22,7 @@ typedef struct head_walk {
   skv_version *version; /* of the edits so far; NULL once one did not fit */
   uint64_t chain;
   bool compared;
+  skv_seek seek;
 } head_walk;
 
 static int head_damage(head_walk *walk, uint64_t at, skv_err *err,
@@ -70,32 +71,55 @@ static int head_apply(head_walk *walk, const skv_edit_info *edit,
 }
 
 static int head_gap(head_walk *walk, uint64_t from, skv_err *err) {
+  const char *what = "invalid edit";
+  if (walk->seek.untried > 0)
+    what = "invalid edit, and behind it too many places that look like one to "
+           "try them all";
+  walk->seek.untried = 0;
   skv_version_unref(walk->version);
   walk->version = NULL;
-  return head_damage(walk, from, err, "invalid edit");
+  return head_damage(walk, from, err, what);
+}
+
+/* Edits, wherever they stand. *gap: where what has none behind it begins, or
+ * 0; *end: behind the last one, or the file. */
+static int head_walk_edits(head_walk *walk, const uint8_t store_id[16],
+                           skv_err *err, uint64_t *gap, uint64_t *end) {
+  uint64_t at = SKV_MANIFEST_HEADER;
+  const skv_buf *bytes = &walk->bytes;
+  skv_edit_info edit;
+  int rc = STRATAKV_OK;
+  bool found = true;
+  walk->seek = skv_seek_new(skv_watcher_pause(&walk->check->watcher));
+  while (rc == STRATAKV_OK && found && at < bytes->size) {
+    *gap = 0;
+    if (!skv_manifest_edit_at(bytes->data, bytes->size, store_id, walk->file,
+                              at, &edit)) {
+      *gap = at;
+      rc = skv_manifest_seek(bytes->data, bytes->size, store_id, walk->file,
+                             &walk->seek, err, &at, &edit, &found);
+      if (rc != STRATAKV_OK || !found) break;
+      rc = head_gap(walk, *gap, err);
+      *gap = 0;
+    }
+    if (rc == STRATAKV_OK && !edit.is_padded)
+      rc = head_damage(walk, edit.offset, err, "padding is not zero");
+    if (rc == STRATAKV_OK) rc = head_apply(walk, &edit, err);
+    if (rc == STRATAKV_OK)
+      rc = skv_seek_step(&walk->seek, edit.end - edit.offset, err);
+    at = edit.end;
+  }
+  *end = at;
+  return rc;
 }
 
 static int head_edits(head_walk *walk, const uint8_t store_id[16],
                       skv_err *err) {
-  uint64_t at = SKV_MANIFEST_HEADER, gap = 0;
-  skv_edit_info edit;
-  int rc = STRATAKV_OK;
-  while (rc == STRATAKV_OK && at < walk->bytes.size) {
-    if (!skv_manifest_edit_at(walk->bytes.data, walk->bytes.size, store_id,
-                              walk->file, at, &edit)) {
-      if (gap == 0) gap = at;
-      at += 8;
-      continue;
-    }
-    if (gap != 0) rc = head_gap(walk, gap, err);
-    gap = 0;
-    if (rc == STRATAKV_OK && !edit.is_padded)
-      rc = head_damage(walk, edit.offset, err, "padding is not zero");
-    if (rc == STRATAKV_OK) rc = head_apply(walk, &edit, err);
-    at = edit.end;
-  }
+  uint64_t gap = 0, at;
+  int rc = head_walk_edits(walk, store_id, err, &gap, &at);
   /* Behind the published edits one may be in the making. */
-  if (rc == STRATAKV_OK && gap != 0 && gap < walk->must)
+  if (rc == STRATAKV_OK && gap != 0 &&
+      (gap < walk->must || walk->seek.untried > 0))
     rc = head_gap(walk, gap, err);
   else if (rc == STRATAKV_OK && gap != 0 && walk->check->db->is_private &&
            !walk->check->db->is_beside)

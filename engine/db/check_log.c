@@ -17,6 +17,8 @@ typedef struct log_walk {
   uint64_t limit;
   skv_wal_place place;
   skv_wal_record last; /* type 0: none */
+  skv_seek seek;
+  uint64_t gap; /* where damage begins that is not told yet; 0: none */
 } log_walk;
 
 static int log_damage(log_walk *walk, uint64_t at, skv_err *err,
@@ -76,25 +78,45 @@ static const char *log_record(const log_walk *walk, const skv_wal_record *r) {
   return NULL;
 }
 
+/* Damage ends at a valid record, or at the end: one finding for all of it. */
+static int log_gap(log_walk *walk, skv_err *err) {
+  uint64_t from = walk->gap;
+  const char *what = "invalid record";
+  if (walk->seek.untried > 0)
+    what = "invalid record, and behind it too many places that look like one "
+           "to try them all";
+  walk->gap = walk->seek.untried = 0;
+  return from == 0 ? STRATAKV_OK : log_damage(walk, from, err, what);
+}
+
+static int log_next(log_walk *walk, bool *more, skv_err *err) {
+  skv_wal_record record;
+  uint64_t at = walk->place.offset;
+  if (skv_wal_read(walk->bytes, walk->limit, true, &walk->place, &record)) {
+    int rc = log_gap(walk, err);
+    const char *what = log_record(walk, &record);
+    if (rc == STRATAKV_OK && what) rc = log_damage(walk, at, err, what);
+    walk->last = record;
+    return rc;
+  }
+  if (walk->gap == 0) walk->gap = at;
+  walk->last.type = 0;
+  return skv_wal_resume(walk->bytes, walk->limit, &walk->seek, err,
+                        &walk->place, more);
+}
+
 static int log_records(log_walk *walk, skv_err *err) {
   int rc = STRATAKV_OK;
-  skv_wal_record record;
-  while (rc == STRATAKV_OK && walk->place.offset < walk->limit) {
+  bool more = true;
+  walk->seek = skv_seek_new(skv_watcher_pause(&walk->check->watcher));
+  while (rc == STRATAKV_OK && more && walk->place.offset < walk->limit) {
     uint64_t at = walk->place.offset;
-    if (skv_wal_read(walk->bytes, walk->limit, true, &walk->place, &record)) {
-      const char *what = log_record(walk, &record);
-      if (what) rc = log_damage(walk, at, err, what);
-      walk->last = record;
-    } else {
-      rc = log_damage(walk, at, err, "invalid record");
-      walk->last.type = 0;
-      if (!skv_wal_resume(walk->bytes, walk->limit, &walk->place)) return rc;
-    }
+    rc = log_next(walk, &more, err);
     if (rc == STRATAKV_OK)
       rc =
           skv_watcher_step(&walk->check->watcher, walk->place.offset - at, err);
   }
-  return rc;
+  return rc == STRATAKV_OK ? log_gap(walk, err) : rc;
 }
 
 /* A log that recovery ended has no SEAL, and perhaps something behind it. */

@@ -190,10 +190,9 @@ static int ingest_find(const skv_memlog *log, uint64_t lsn, skv_err *err,
   const uint8_t *bytes = skv_log_bytes(log->log);
   uint64_t size = skv_log_size(log->log);
   uint64_t offset = skv_wal_offset(log->start, lsn);
-  skv_wal_place place = {.seed = skv_wal_seed(&log->header),
-                         .offset = offset - 8};
+  skv_wal_place place = {.seed = skv_wal_seed(&log->header)};
   if (lsn % 8 == 0 && lsn - log->start < size &&
-      skv_wal_resume(bytes, size, &place) && place.offset == offset &&
+      skv_wal_find(bytes, size, offset, &place) &&
       skv_wal_read(bytes, size, false, &place, record) && /* just verified */
       record->type == SKV_RECORD_INGEST)
     return STRATAKV_OK;

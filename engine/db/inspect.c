@@ -10,6 +10,7 @@
 #include "engine/util/hash.h"
 
 #define INSPECT_LINE 2048
+#define INSPECT_PAUSES 64u   /* in a search, between two lines */
 #define INSPECT_SMALL 65536u /* bytes of a small file that are looked at */
 
 /* ---- Lines --------------------------------------------------------------- */
@@ -24,6 +25,16 @@ int skv_inspect_line(skv_inspect *inspect, skv_err *err, const char *format,
   if (!inspect->line || inspect->line(inspect->arg, text) == 0)
     return STRATAKV_OK;
   return SKV_ERROR(err, STRATAKV_INTERRUPT, "interrupted");
+}
+
+static int inspect_rest(void *arg, skv_err *err) {
+  skv_inspect *inspect = arg;
+  if (++inspect->pauses % INSPECT_PAUSES != 0) return STRATAKV_OK;
+  return skv_inspect_line(inspect, err, "    still looking for what is whole");
+}
+
+skv_pause skv_inspect_pause(skv_inspect *inspect) {
+  return (skv_pause){inspect_rest, inspect};
 }
 
 int skv_inspect_damage(skv_inspect *inspect, uint64_t at, skv_err *err,

@@ -9,6 +9,7 @@
 #define SKV_DB_INSPECT_H
 
 #include "engine/db/handle.h"
+#include "engine/util/seek.h"
 
 typedef struct skv_inspect {
   const char *name; /* of the file, for messages */
@@ -18,6 +19,7 @@ typedef struct skv_inspect {
   void *arg;
   bool damaged;
   skv_err first; /* the first damage */
+  unsigned pauses;
 } skv_inspect;
 
 /* One line; INTERRUPT. */
@@ -26,6 +28,8 @@ int skv_inspect_line(skv_inspect *inspect, skv_err *err, const char *format,
 /* A line about damage at that offset. */
 int skv_inspect_damage(skv_inspect *inspect, uint64_t at, skv_err *err,
                        const char *what);
+/* For searches. The lines are all that can end the call: one now and then. */
+skv_pause skv_inspect_pause(skv_inspect *inspect);
 /* An entry's line. */
 int skv_inspect_entry(skv_inspect *inspect, const skv_entry *entry,
                       skv_err *err);

@@ -45,51 +45,106 @@ static int inspect_record(skv_inspect *inspect, const skv_wal_header *header,
   return rc;
 }
 
-/* Something that is no record: the end, damage, or what was never finished. */
-static int inspect_log_gap(skv_inspect *inspect, const uint8_t *bytes,
-                           uint64_t size, uint64_t start, skv_wal_place *place,
-                           bool *more, skv_err *err) {
-  skv_wal_place from = *place;
-  uint64_t at;
-  bool proof = skv_wal_proof_of_damage(bytes, size, start, &from, &at);
-  *more = skv_wal_resume(bytes, size, place);
+typedef struct log_lines {
+  skv_inspect *inspect;
+  const uint8_t *bytes;
+  uint64_t size;
+  skv_wal_header header;
+  skv_wal_place place;
+  skv_seek seek, proofs; /* for records, and for what was synced */
+  skv_wal_place gap;     /* what is no record, and not told; offset 0: none */
+  bool proof;            /* it had been synced */
+  bool no_proof;         /* behind the last gap there was none, not even of */
+  uint32_t epoch;        /* this epoch; so there is none behind later ones */
+} log_lines;
+
+#define LOG_PROOF_PASSES                                                       \
+  64u /* over the file: damaged places that nothing
+                                proves to have been synced are few */
+
+#define LOG_UNTRIED ": more places there look like one than could be tried"
+
+/* Something that is no record: the end, damage, or what was never finished;
+ * up to a record at `to`, or (0) the end. */
+static int inspect_log_gap(log_lines *lines, uint64_t to, skv_err *err) {
+  uint64_t from = lines->gap.offset;
+  skv_inspect *inspect = lines->inspect;
+  bool untried =
+      lines->seek.untried > 0 || (!lines->proof && lines->proofs.untried > 0);
+  bool proof = lines->proof;
+  lines->gap.offset = lines->seek.untried = lines->proofs.untried = 0;
+  lines->proof = false;
+  if (from == 0) return STRATAKV_OK;
   if (proof)
-    return skv_inspect_damage(inspect, from.offset, err,
+    return skv_inspect_damage(inspect, from, err,
                               "record before a synced one is damaged");
-  if (!*more)
+  if (to == 0 && untried)
+    return skv_inspect_damage(inspect, from, err,
+                              "no record found from here on" LOG_UNTRIED);
+  if (to == 0)
     return skv_inspect_line(inspect, err,
                             "at %" PRIu64 "  lsn %" PRIu64
                             "  end: no valid record from here on",
-                            from.offset, skv_wal_lsn(start, from.offset));
-  return skv_inspect_line(inspect, err,
-                          "at %" PRIu64 "  no record up to %" PRIu64
-                          ", and what follows was not synced after it",
-                          from.offset, place->offset);
+                            from, skv_wal_lsn(lines->header.start, from));
+  return skv_inspect_line(
+      inspect, err, "at %" PRIu64 "  no record up to %" PRIu64 "%s", from, to,
+      untried ? LOG_UNTRIED : ", and what follows was not synced after it");
+}
+
+/* A gap begins here: whether it had been synced. */
+static int inspect_log_proof(log_lines *lines, skv_err *err) {
+  skv_seek *seek = &lines->proofs;
+  lines->gap = lines->place;
+  if (lines->no_proof && lines->place.epoch >= lines->epoch) return STRATAKV_OK;
+  if (seek->passed / LOG_PROOF_PASSES > lines->size) {
+    seek->untried++;
+    return STRATAKV_OK;
+  }
+  int rc = skv_wal_seek_proof(lines->bytes, lines->size, lines->header.start,
+                              &lines->place, seek, err, &lines->proof);
+  lines->no_proof = !lines->proof && seek->untried == 0;
+  lines->epoch = lines->place.epoch;
+  return rc;
+}
+
+static int inspect_log_next(log_lines *lines, bool *more, skv_err *err) {
+  skv_wal_record record;
+  if (skv_wal_read(lines->bytes, lines->size, true, &lines->place, &record)) {
+    int rc = inspect_log_gap(lines, record.offset, err);
+    if (rc == STRATAKV_OK)
+      rc = inspect_record(lines->inspect, &lines->header, &record, err);
+    return rc;
+  }
+  int rc = STRATAKV_OK;
+  if (lines->gap.offset == 0) rc = inspect_log_proof(lines, err);
+  if (rc != STRATAKV_OK) return rc;
+  return skv_wal_resume(lines->bytes, lines->size, &lines->seek, err,
+                        &lines->place, more);
 }
 
 int skv_inspect_log(skv_inspect *inspect, skv_err *err) {
-  const uint8_t *bytes = skv_in_map(inspect->in);
-  uint64_t size = skv_in_size(inspect->in);
-  skv_wal_header header;
-  skv_wal_record record;
+  log_lines lines = {.inspect = inspect,
+                     .bytes = skv_in_map(inspect->in),
+                     .size = skv_in_size(inspect->in),
+                     .seek = skv_seek_new(skv_inspect_pause(inspect)),
+                     .proofs = skv_seek_new(skv_inspect_pause(inspect))};
+  skv_wal_header *header = &lines.header;
   skv_err why = {0};
   bool more = true;
-  int rc = skv_wal_header_decode(bytes, size, inspect->name, &why, &header);
+  int rc = skv_wal_header_decode(lines.bytes, lines.size, inspect->name, &why,
+                                 header);
   if (rc != STRATAKV_OK)
     return skv_inspect_damage(inspect, 0, err, why.message);
-  rc = skv_inspect_line(inspect, err,
-                        "log %" PRIu64 "  %" PRIu64 " bytes  start lsn %" PRIu64
-                        "  prev %08" PRIx32 "  header checksum ok",
-                        header.number, size, header.start, header.prev);
-  skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev, 0};
-  while (rc == STRATAKV_OK && more && place.offset < size) {
-    if (skv_wal_read(bytes, size, true, &place, &record))
-      rc = inspect_record(inspect, &header, &record, err);
-    else
-      rc = inspect_log_gap(inspect, bytes, size, header.start, &place, &more,
-                           err);
-  }
-  return rc;
+  rc =
+      skv_inspect_line(inspect, err,
+                       "log %" PRIu64 "  %" PRIu64 " bytes  start lsn %" PRIu64
+                       "  prev %08" PRIx32 "  header checksum ok",
+                       header->number, lines.size, header->start, header->prev);
+  lines.place =
+      (skv_wal_place){skv_wal_seed(header), SKV_WAL_HEADER, header->prev, 0};
+  while (rc == STRATAKV_OK && more && lines.place.offset < lines.size)
+    rc = inspect_log_next(&lines, &more, err);
+  return rc == STRATAKV_OK ? inspect_log_gap(&lines, 0, err) : rc;
 }
 
 /* ---- Manifests ----------------------------------------------------------- */
@@ -128,7 +183,14 @@ static int inspect_edit(skv_inspect *inspect, const skv_edit_info *edit,
 
 /* From a place without a valid edit to the next one, or the end. */
 static int inspect_manifest_gap(skv_inspect *inspect, uint64_t from,
-                                uint64_t to, bool is_last, skv_err *err) {
+                                uint64_t to, bool is_last, skv_seek *seek,
+                                skv_err *err) {
+  bool untried = seek->untried > 0;
+  seek->untried = 0;
+  if (untried)
+    return skv_inspect_damage(inspect, from, err,
+                              "invalid edit, and behind it too many places "
+                              "that look like one to try them all");
   if (!is_last || from == SKV_MANIFEST_HEADER)
     return skv_inspect_damage(inspect, from, err, "invalid edit");
   return skv_inspect_line(inspect, err,
@@ -138,37 +200,47 @@ static int inspect_manifest_gap(skv_inspect *inspect, uint64_t from,
                           from, to - from);
 }
 
-int skv_inspect_manifest(skv_inspect *inspect, skv_err *err) {
+/* The edits of the manifest with that identity. */
+static int inspect_edits(skv_inspect *inspect, const uint8_t id[16],
+                         uint64_t file, skv_err *err) {
   const uint8_t *bytes = skv_in_map(inspect->in);
+  uint64_t size = skv_in_size(inspect->in);
+  uint64_t at = SKV_MANIFEST_HEADER, chain = 0;
+  skv_seek seek = skv_seek_new(skv_inspect_pause(inspect));
+  int rc = STRATAKV_OK;
+  while (rc == STRATAKV_OK && at < size) {
+    skv_edit_info edit;
+    if (!skv_manifest_edit_at(bytes, size, id, file, at, &edit)) {
+      uint64_t gap = at;
+      bool found;
+      rc = skv_manifest_seek(bytes, size, id, file, &seek, err, &at, &edit,
+                             &found);
+      if (rc == STRATAKV_OK)
+        rc = inspect_manifest_gap(inspect, gap, found ? at : size, !found,
+                                  &seek, err);
+      if (rc != STRATAKV_OK || !found) return rc;
+      chain = edit.prev;
+    }
+    rc = inspect_edit(inspect, &edit, chain, err);
+    chain = edit.checksum;
+    at = edit.end;
+  }
+  return rc;
+}
+
+int skv_inspect_manifest(skv_inspect *inspect, skv_err *err) {
   uint64_t size = skv_in_size(inspect->in), file;
   uint8_t id[16];
   skv_err why = {0};
-  int rc = skv_manifest_header(bytes, size, inspect->name, &why, id, &file);
+  int rc = skv_manifest_header(skv_in_map(inspect->in), size, inspect->name,
+                               &why, id, &file);
   if (rc != STRATAKV_OK)
     return skv_inspect_damage(inspect, 0, err, why.message);
   rc = skv_inspect_line(inspect, err,
                         "manifest %" PRIu64 "  %" PRIu64
                         " bytes  header checksum ok",
                         file, size);
-  uint64_t at = SKV_MANIFEST_HEADER, chain = 0, gap = 0;
-  while (rc == STRATAKV_OK && at < size) {
-    skv_edit_info edit;
-    if (!skv_manifest_edit_at(bytes, size, id, file, at, &edit)) {
-      if (gap == 0) gap = at;
-      at += 8;
-      continue;
-    }
-    if (gap != 0) {
-      rc = inspect_manifest_gap(inspect, gap, at, false, err);
-      chain = edit.prev;
-    }
-    gap = 0;
-    if (rc == STRATAKV_OK) rc = inspect_edit(inspect, &edit, chain, err);
-    chain = edit.checksum;
-    at = edit.end;
-  }
-  if (rc == STRATAKV_OK && gap != 0)
-    rc = inspect_manifest_gap(inspect, gap, size, true, err);
+  if (rc == STRATAKV_OK) rc = inspect_edits(inspect, id, file, err);
   if (rc == STRATAKV_OK && size == SKV_MANIFEST_HEADER)
     rc = skv_inspect_damage(inspect, size, err, "no edit");
   return rc;

@@ -71,7 +71,8 @@ int skv_inspect_seg(skv_inspect *inspect, skv_err *err) {
   skv_scan scan;
   skv_buf key = {0};
   bool more = true;
-  int rc = skv_scan_open(inspect->in, NULL, err, &scan);
+  int rc =
+      skv_scan_open(inspect->in, NULL, skv_inspect_pause(inspect), err, &scan);
   if (rc != STRATAKV_OK) return rc;
   rc = inspect_parts(inspect, &scan, err);
   while (rc == STRATAKV_OK && more) {

@@ -6,7 +6,7 @@
  *   or flushed and not removed yet is among them, so entries that were deleted
  *   may come back. Of a manifest whose end is damaged the tables are taken.
  *
- * TORN TAIL  Bytes that are no edit, with none behind them, are what a power
+ * TORN TAIL  Bytes that are no edit, with surely none behind them, are what a power
  *   cut leaves of an edit that was being written. It did nothing yet as long as
  *   every file is there that the edits before it name, and no log is newer
  *   (salvage_judge): then they are all of it.
@@ -133,15 +133,17 @@ static int salvage_newer(const skv_err *why, skv_err *err) {
                    why->message);
 }
 
-/* Whether a valid edit stands anywhere behind `at`, whatever comes before it.
- * A size that cannot be is refused before anything is summed. */
-static bool manifest_goes_on(const manifest_walk *walk, uint64_t at) {
+/* Whether a valid edit stands anywhere behind `at`, whatever comes before it,
+ * or perhaps does: not every place that looks like one could be tried. */
+static int manifest_goes_on(const manifest_walk *walk, uint64_t at,
+                            skv_err *err, bool *goes_on) {
   skv_edit_info edit;
-  for (; at < walk->bytes.size; at += 8)
-    if (skv_manifest_edit_at(walk->bytes.data, walk->bytes.size,
-                             walk->s->store_id, walk->file, at, &edit))
-      return true;
-  return false;
+  skv_seek seek = skv_seek_new(skv_watcher_pause(&walk->s->watcher));
+  int rc =
+      skv_manifest_seek(walk->bytes.data, walk->bytes.size, walk->s->store_id,
+                        walk->file, &seek, err, &at, &edit, goes_on);
+  *goes_on |= seek.untried > 0;
+  return rc;
 }
 
 static bool salvage_has(const skv_buf *list, uint64_t number) {
@@ -182,8 +184,12 @@ static int manifest_walk_all(manifest_walk *walk, skv_err *err) {
   if (rc != STRATAKV_OK) return rc;
   walk->is_whole = at > SKV_MANIFEST_HEADER;
   if (walk->is_whole && at >= walk->bytes.size) return rc;
-  if (walk->is_whole)
-    walk->is_whole = !manifest_goes_on(walk, at) && manifest_has_files(walk);
+  if (walk->is_whole) {
+    bool goes_on;
+    rc = manifest_goes_on(walk, at, err, &goes_on);
+    walk->is_whole = !goes_on && manifest_has_files(walk);
+  }
+  if (rc != STRATAKV_OK) return rc;
   if (walk->is_whole)
     return skv_salvage_note(s, walk->name, at, err,
                             "no edit from here on: one was being written");

@@ -35,14 +35,27 @@ typedef struct seg_source {
   bool doubted;  /* said so already */
   skv_scan scan;
   skv_buf key;
+  skv_scan_block gap; /* without an index: damage that is not told yet; what
+                         NULL: none */
 } seg_source;
+
+/* Neighbouring damage, without an index: one finding for all of it. */
+static int seg_gap(seg_source *source, skv_err *err) {
+  char text[200];
+  const skv_scan_block gap = source->gap;
+  source->gap.what = NULL;
+  if (!gap.what) return STRATAKV_OK;
+  snprintf(text, sizeof text, "%s, up to offset %" PRIu64, gap.what, gap.end);
+  return skv_salvage_damage(source->s, source->name, gap.offset, err, text);
+}
 
 /* A damaged block: which keys may be lost. */
 static int seg_lost(seg_source *source, const skv_scan_block *b, skv_err *err) {
   char text[900], low[360] = "the first", high[360];
   if (!source->scan.has_index) {
-    snprintf(text, sizeof text, "%s, up to offset %" PRIu64, b->what, b->end);
-    return skv_salvage_damage(source->s, source->name, b->offset, err, text);
+    if (!source->gap.what) source->gap = *b;
+    source->gap.end = b->end;
+    return STRATAKV_OK;
   }
   if (b->number > 0) {
     skv_scan_separator(&source->scan, b->number - 1, &source->key);
@@ -75,8 +88,8 @@ static int seg_take(seg_source *source, skv_entry *entry, uint64_t at,
 
 static int seg_take_block(seg_source *source, const skv_scan_block *b,
                           skv_err *err) {
-  int rc = STRATAKV_OK;
   if (b->what) return seg_lost(source, b, err);
+  int rc = seg_gap(source, err);
   for (uint32_t slot = 0; rc == STRATAKV_OK && slot < b->block.n; slot++) {
     skv_entry entry;
     if (!skv_scan_entry(&b->block, slot, &source->key, &entry))
@@ -115,7 +128,7 @@ static int seg_take_all(seg_source *source, skv_err *err) {
     if (rc == STRATAKV_OK && more)
       rc = skv_watcher_step(&source->s->watcher, block.end - block.offset, err);
   }
-  return rc;
+  return rc == STRATAKV_OK ? seg_gap(source, err) : rc;
 }
 
 int skv_salvage_seg(skv_salvage *s, const char *name,
@@ -129,7 +142,8 @@ int skv_salvage_seg(skv_salvage *s, const char *name,
   if (rc == STRATAKV_NOTFOUND) return rc;
   if (rc != STRATAKV_OK)
     return skv_salvage_damage(s, name, UINT64_MAX, err, why.message);
-  rc = skv_scan_open(in, ref ? &ref->uid : NULL, err, &source.scan);
+  rc = skv_scan_open(in, ref ? &ref->uid : NULL, skv_watcher_pause(&s->watcher),
+                     err, &source.scan);
   if (rc == STRATAKV_OK) {
     rc = seg_take_all(&source, err);
     skv_scan_close(&source.scan);
@@ -150,6 +164,8 @@ typedef struct log_source {
                      was cut ends before */
   skv_wal_header header;
   skv_wal_place place;
+  skv_seek seek;
+  uint64_t gap; /* where damage begins that is not told yet; 0: none */
   bool ingests_only;
 } log_source;
 
@@ -235,35 +251,47 @@ static int log_take(log_source *source, const skv_wal_record *r, skv_err *err) {
   return log_batch(source, r, err);
 }
 
-/* No record here: the end, or damage with something behind it. */
-static int log_gap(log_source *source, bool *more, skv_err *err) {
-  char text[160];
-  uint64_t from = source->place.offset;
-  *more = skv_wal_resume(source->bytes, source->limit, &source->place);
-  if (source->ingests_only || (!*more && source->end == 0)) return STRATAKV_OK;
-  snprintf(text, sizeof text, "records are lost up to offset %" PRIu64,
-           *more ? source->place.offset : source->end);
+/* There was no record: damage up to the valid one at `to`, or (0) the end. */
+static int log_gap(log_source *source, uint64_t to, skv_err *err) {
+  char text[200];
+  uint64_t from = source->gap;
+  bool tried = source->seek.untried == 0;
+  source->gap = source->seek.untried = 0;
+  if (from == 0 || source->ingests_only) return STRATAKV_OK;
+  if (to == 0 && source->end == 0 && tried) return STRATAKV_OK;
+  if (to == 0) to = source->end > 0 ? source->end : source->limit;
+  snprintf(text, sizeof text, "records are lost up to offset %" PRIu64 "%s", to,
+           tried ? ""
+                 : ": more places there look like one than could be tried");
   return skv_salvage_damage(source->s, source->name, from, err, text);
 }
 
-static int log_take_all(log_source *source, skv_err *err) {
+/* The record that stands here; if there is none, go on to the next. */
+static int log_next(log_source *source, bool *more, skv_err *err) {
   skv_wal_record record;
+  uint64_t at = source->place.offset;
+  if (!skv_wal_read(source->bytes, source->limit, true, &source->place,
+                    &record)) {
+    if (source->gap == 0) source->gap = at;
+    return skv_wal_resume(source->bytes, source->limit, &source->seek, err,
+                          &source->place, more);
+  }
+  int rc = log_gap(source, at, err);
+  if (rc == STRATAKV_OK) rc = log_take(source, &record, err);
+  *more = record.type != SKV_RECORD_SEAL;
+  if (rc == STRATAKV_OK && *more && !source->ingests_only)
+    rc = skv_watcher_step(&source->s->watcher, record.end - record.offset, err);
+  return rc;
+}
+
+static int log_take_all(log_source *source, skv_err *err) {
   bool more = true;
   int rc = STRATAKV_OK;
   uint64_t end = source->end > 0 ? source->end : source->limit;
-  while (rc == STRATAKV_OK && more && source->place.offset < end) {
-    if (!skv_wal_read(source->bytes, source->limit, true, &source->place,
-                      &record)) {
-      rc = log_gap(source, &more, err);
-      continue;
-    }
-    rc = log_take(source, &record, err);
-    if (record.type == SKV_RECORD_SEAL) break;
-    if (rc == STRATAKV_OK && !source->ingests_only)
-      rc = skv_watcher_step(&source->s->watcher, record.end - record.offset,
-                            err);
-  }
-  return rc;
+  source->seek = skv_seek_new(skv_watcher_pause(&source->s->watcher));
+  while (rc == STRATAKV_OK && more && source->place.offset < end)
+    rc = log_next(source, &more, err);
+  return rc == STRATAKV_OK ? log_gap(source, 0, err) : rc;
 }
 
 /* Whether the header, which is valid, is of another store than the manifest. */

@@ -14,17 +14,26 @@ static int watcher_stopped(skv_err *err) {
   return SKV_ERROR(err, STRATAKV_INTERRUPT, "interrupted");
 }
 
-int skv_watcher_step(skv_watcher *watcher, uint64_t bytes, skv_err *err) {
-  watcher->done += bytes;
+static int watcher_tell(void *arg, skv_err *err) {
+  skv_watcher *watcher = arg;
   if (!watcher->to.progress) return STRATAKV_OK;
-  if (watcher->told != 0 && watcher->done - watcher->told < WATCH_STEP)
-    return STRATAKV_OK;
-  watcher->told = watcher->done;
   double part = 1.0;
   if (watcher->done < watcher->total)
     part = (double)watcher->done / (double)watcher->total;
   if (watcher->to.progress(watcher->to.arg, part) == 0) return STRATAKV_OK;
   return watcher_stopped(err);
+}
+
+int skv_watcher_step(skv_watcher *watcher, uint64_t bytes, skv_err *err) {
+  watcher->done += bytes;
+  if (watcher->told != 0 && watcher->done - watcher->told < WATCH_STEP)
+    return STRATAKV_OK;
+  watcher->told = watcher->done;
+  return watcher_tell(watcher, err);
+}
+
+skv_pause skv_watcher_pause(skv_watcher *watcher) {
+  return (skv_pause){watcher_tell, watcher};
 }
 
 void skv_watcher_end(skv_watcher *watcher) {

@@ -5,6 +5,7 @@
 #define SKV_DB_WATCH_H
 
 #include "engine/db/db.h"
+#include "engine/util/seek.h"
 
 typedef struct skv_watcher {
   stratakv_watch to; /* all NULL: nobody */
@@ -19,6 +20,8 @@ typedef struct skv_watcher {
 void skv_watcher_init(skv_watcher *watcher, const stratakv_watch *watch);
 /* So many more bytes are done: INTERRUPT if told to stop. */
 int skv_watcher_step(skv_watcher *watcher, uint64_t bytes, skv_err *err);
+/* For searches: what was told last is told again, and asked whether to stop. */
+skv_pause skv_watcher_pause(skv_watcher *watcher);
 /* It is complete. */
 void skv_watcher_end(skv_watcher *watcher);
 /* A finding at offset `at` of a file, UINT64_MAX for all of it. `text` is the

@@ -143,7 +143,7 @@ static int seg_walk_all(seg_walk *walk, skv_err *err) {
 int skv_seg_check(skv_in *in, const skv_seg_judge *judge, skv_err *err) {
   seg_walk walk = {.judge = judge};
   const uint64_t *uid = judge->meta ? &judge->meta->uid : NULL;
-  int rc = skv_scan_open(in, uid, err, &walk.scan);
+  int rc = skv_scan_open(in, uid, (skv_pause){0}, err, &walk.scan);
   if (rc != STRATAKV_OK) return rc;
   rc = seg_walk_all(&walk, err);
   skv_scan_close(&walk.scan);

@@ -12,6 +12,9 @@
 #define SCAN_WINDOW (64u << 10)
 #define SCAN_FOOTER_BACK 65536u /* how far before the end a footer is sought */
 #define SCAN_UID_AT 16          /* in the footer */
+/* To guess a uid the first block is summed up to 2,048 times: so many bytes in
+ * all, which is every guess with a block of up to 8 MiB. */
+#define SCAN_GUESS_MOST ((uint64_t)16 << 30)
 
 /* ---- Opening ------------------------------------------------------------- */
 
@@ -65,15 +68,21 @@ static int scan_guess_uid(skv_scan *scan, skv_err *err) {
   memcpy(uid, scan->frame.data, 8);
   rc = scan_first(scan, err, &ok);
   if (rc != STRATAKV_OK || !ok) return rc;
-  for (unsigned i = 0; i < 8 * 256 && !scan->has_uid; i++) {
+  for (unsigned i = 0; rc == STRATAKV_OK && i < 8 * 256; i++) {
     uint8_t trial[8];
     memcpy(trial, uid, 8);
     trial[i / 256] ^= (uint8_t)i;
     scan->seg.footer.uid = skv_get64(trial);
     scan->has_uid = scan_is_block(scan, scan->frame.data, scan->frame.size,
                                   SKV_FRAME_DATA, 0);
+    if (scan->has_uid) break;
+    rc = skv_seek_step(&scan->seek, scan->frame.size, err);
+    if ((i + 1) * scan->frame.size < SCAN_GUESS_MOST) continue;
+    scan_note(scan, 0, at - SCAN_UID_AT,
+              "the footer is damaged, the first block too long to guess at it");
+    break;
   }
-  return STRATAKV_OK;
+  return rc;
 }
 
 /* Bytes were added to the file: the footer stands further in front. */
@@ -164,9 +173,10 @@ static int scan_sections(skv_scan *scan, skv_err *err) {
   return rc;
 }
 
-int skv_scan_open(skv_in *in, const uint64_t *uid, skv_err *err,
-                  skv_scan *scan) {
+int skv_scan_open(skv_in *in, const uint64_t *uid, skv_pause pause,
+                  skv_err *err, skv_scan *scan) {
   memset(scan, 0, sizeof *scan);
+  scan->seek = skv_seek_new(pause);
   skv_unpack_ref();
   scan->seg.in = in;
   scan->seg.size = skv_in_size(in);
@@ -264,7 +274,8 @@ static int scan_try(skv_scan *scan, skv_err *err, bool *found) {
       p[12] > STRATAKV_COMPRESSION_ZSTD || skv_get16(p + 14) != 0)
     return rc;
   uint64_t size = skv_frame_size(skv_frame_stored(p));
-  if (size > scan->end - scan->at) return rc;
+  if (size > scan->end - scan->at || !skv_seek_try(&scan->seek, scan->at, size))
+    return rc;
   rc = scan_read(scan, scan->at, (size_t)size, &scan->frame, err, &ok);
   *found = rc == STRATAKV_OK && ok &&
            scan_is_block(scan, scan->frame.data, size, kind, scan->at);
@@ -274,17 +285,27 @@ static int scan_try(skv_scan *scan, skv_err *err, bool *found) {
   return rc;
 }
 
+/* The next data block from scan->at on, which moves there. */
+static int scan_seek(skv_scan *scan, skv_err *err, bool *found) {
+  int rc = STRATAKV_OK;
+  *found = false;
+  while (rc == STRATAKV_OK && scan->at + SKV_FRAME_HEADER <= scan->end) {
+    rc = scan_try(scan, err, found);
+    if (rc != STRATAKV_OK || *found) break;
+    scan->at += 8;
+    rc = skv_seek_step(&scan->seek, 8, err);
+  }
+  return rc;
+}
+
 static int scan_next_sought(skv_scan *scan, skv_err *err, skv_scan_block *out,
                             bool *more) {
-  uint64_t from = scan->at;
-  bool found = false;
+  uint64_t from = scan->at, untried = scan->seek.untried;
+  bool found;
   *more = from + SKV_FRAME_HEADER <= scan->end;
   if (!*more) return STRATAKV_OK;
-  for (; scan->at + SKV_FRAME_HEADER <= scan->end; scan->at += 8) {
-    int rc = scan_try(scan, err, &found);
-    if (rc != STRATAKV_OK) return rc;
-    if (found) break;
-  }
+  int rc = scan_seek(scan, err, &found);
+  if (rc != STRATAKV_OK) return rc;
   if (scan->end == from) { /* the index was met */
     *more = false;
     return STRATAKV_OK;
@@ -292,7 +313,10 @@ static int scan_next_sought(skv_scan *scan, skv_err *err, skv_scan_block *out,
   out->number = scan->next;
   out->offset = from;
   out->end = found ? scan->at : scan->end;
-  out->what = "no valid block in these bytes";
+  out->what = scan->seek.untried == untried
+                  ? "no valid block in these bytes"
+                  : "no valid block found in these bytes, where more places "
+                    "look like one than could be tried";
   if (!found || scan->at > from) return STRATAKV_OK; /* the gap first */
   out->end = from + scan->frame.size;
   out->number = scan->next++;

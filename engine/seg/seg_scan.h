@@ -12,6 +12,7 @@
 #define SKV_SEG_SEG_SCAN_H
 
 #include "engine/seg/seg_open.h"
+#include "engine/util/seek.h"
 
 #define SKV_SCAN_PARTS 4 /* footer, properties, index, filter */
 
@@ -34,12 +35,13 @@ typedef struct skv_scan {
   skv_buf raw;    /* decompressed */
   skv_buf window; /* bytes of the file at window_at */
   uint64_t window_at;
+  skv_seek seek;
 } skv_scan;
 
 /* `in` stays the caller's. uid: which segment it should be, NULL if that is
- * not known. Fails only for want of memory. */
-int skv_scan_open(skv_in *in, const uint64_t *uid, skv_err *err,
-                  skv_scan *scan);
+ * not known. Fails only for want of memory, and by the pause in a search. */
+int skv_scan_open(skv_in *in, const uint64_t *uid, skv_pause pause,
+                  skv_err *err, skv_scan *scan);
 void skv_scan_close(skv_scan *scan);
 
 typedef struct skv_scan_block {
@@ -52,7 +54,8 @@ typedef struct skv_scan_block {
   skv_block block; /* valid until the next call */
 } skv_scan_block;
 
-/* The next data block, or gap between valid ones; false at the end. */
+/* The next data block, or gap between valid ones; false at the end. Fails as
+ * skv_scan_open. */
 int skv_scan_next(skv_scan *scan, skv_err *err, skv_scan_block *out,
                   bool *more);
 /* The key of a slot, into buf (replaced), and the rest of the entry; false:

@@ -10,6 +10,8 @@
 
 #define MANIFEST_MAGIC "STRATMAN"
 #define MANIFEST_REREADS 100 /* more changes than that are no race */
+/* What an unfinished edit of a real store, whatever its keys, hardly costs. */
+#define MANIFEST_SEEK_FREE ((uint64_t)1 << 30)
 
 static uint64_t manifest_align(uint64_t size) {
   return (size + 7) & ~UINT64_C(7);
@@ -73,15 +75,19 @@ int skv_manifest_header(const uint8_t *bytes, size_t size, const char *name,
   return STRATAKV_OK;
 }
 
+/* Whether p, with so many bytes left, has a header that can be an edit's. */
+static bool manifest_is_plausible(const uint8_t *p, uint64_t left) {
+  if (left < SKV_EDIT_HEADER) return false;
+  uint32_t size = skv_get32(p + 8);
+  return size != 0 && size <= left - SKV_EDIT_HEADER && skv_get32(p + 12) == 0;
+}
+
 /* Whether p, with so many bytes left, begins a valid edit; INV-8. */
 static bool manifest_valid(const uint8_t *p, uint64_t left,
                            const uint8_t store_id[16], uint64_t file,
                            uint64_t offset, skv_slice *payload) {
-  if (left < SKV_EDIT_HEADER) return false;
+  if (!manifest_is_plausible(p, left)) return false;
   uint32_t size = skv_get32(p + 8);
-  if (size == 0 || size > left - SKV_EDIT_HEADER || skv_get32(p + 12) != 0) {
-    return false;
-  }
   *payload = skv_slice_of(p + SKV_EDIT_HEADER, size);
   return skv_checksum_ok(p + 8, SKV_EDIT_HEADER - 8 + (size_t)size,
                          skv_seed(store_id, file, offset), skv_get64(p));
@@ -103,6 +109,23 @@ bool skv_manifest_edit_at(const uint8_t *bytes, size_t size,
        at < out->end && out->is_padded; at++)
     out->is_padded = bytes[at] == 0;
   return true;
+}
+
+int skv_manifest_seek(const uint8_t *bytes, size_t size,
+                      const uint8_t store_id[16], uint64_t file, skv_seek *seek,
+                      skv_err *err, uint64_t *offset, skv_edit_info *out,
+                      bool *found) {
+  int rc = STRATAKV_OK;
+  *found = false;
+  for (; rc == STRATAKV_OK && *offset < size; *offset += 8) {
+    const uint8_t *p = bytes + *offset;
+    *found = manifest_is_plausible(p, size - *offset) &&
+             skv_seek_try(seek, *offset, SKV_EDIT_HEADER + skv_get32(p + 8)) &&
+             skv_manifest_edit_at(bytes, size, store_id, file, *offset, out);
+    if (*found) break;
+    rc = skv_seek_step(seek, 8, err);
+  }
+  return rc;
 }
 
 void skv_manifest_pad(skv_buf *bytes, uint64_t start, uint64_t end,
@@ -204,13 +227,23 @@ static int manifest_take_all(manifest_reader *r, skv_err *err) {
   return STRATAKV_OK;
 }
 
-static bool manifest_has_later(const manifest_reader *r) {
-  skv_slice payload;
+/* What is wrong with the bytes behind the last valid edit; NULL: nothing, they
+ * are at most an edit that was not finished. */
+static const char *manifest_later(const manifest_reader *r) {
   uint64_t offset = skv_head_offset(r->end.pos);
+  skv_seek seek = skv_seek_new((skv_pause){0});
+  skv_slice payload;
+  seek.free = MANIFEST_SEEK_FREE;
   for (; offset < manifest_limit(r); offset += 8) {
-    if (manifest_is_edit(r, offset, &payload)) return true;
+    const uint8_t *p = manifest_at(r, offset);
+    if (manifest_is_plausible(p, manifest_limit(r) - offset) &&
+        skv_seek_try(&seek, offset, SKV_EDIT_HEADER + skv_get32(p + 8)) &&
+        manifest_is_edit(r, offset, &payload))
+      return "invalid edit before a valid one";
   }
-  return false;
+  return seek.untried == 0 ? NULL
+                           : "invalid edit, and behind it too many places that "
+                             "look like one to try them all";
 }
 
 /* Following: what lies behind the published position is not looked at. */
@@ -249,13 +282,13 @@ static int manifest_read_edits(manifest_reader *r, skv_err *err) {
     if (offset < r->must) {
       return skv_error_corrupt(err, r->name, offset, "invalid edit");
     }
-    if (!manifest_has_later(r)) return STRATAKV_OK;
+    const char *what = manifest_later(r);
+    if (!what) return STRATAKV_OK;
     bool changed = false;
     rc = manifest_reread(r, err, &changed);
     if (rc != STRATAKV_OK) return rc;
     if (!changed || i == MANIFEST_REREADS) {
-      return skv_error_corrupt(err, r->name, offset,
-                               "invalid edit before a valid one");
+      return skv_error_corrupt(err, r->name, offset, what);
     }
   }
 }

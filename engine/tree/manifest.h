@@ -31,6 +31,8 @@
  *     - an invalid edit below the published position;
  *     - an invalid edit with a valid one behind it (at any later multiple of
  *       8): it was complete and synced when that was appended;
+ *     - an invalid edit with so many places behind it that look like an edit
+ *       that they cannot all be tried (engine/util/seek.h);
  *     - a valid edit whose prev is not the checksum of the one before, or that
  *       does not fit the version.
  *   What is left: after a crash, with the shared page gone, damage to the last
@@ -40,6 +42,7 @@
 #define SKV_TREE_MANIFEST_H
 
 #include "engine/tree/version.h"
+#include "engine/util/seek.h"
 
 #define SKV_MANIFEST_HEADER 64
 #define SKV_EDIT_HEADER 24
@@ -77,6 +80,13 @@ typedef struct skv_edit_info {
 bool skv_manifest_edit_at(const uint8_t *bytes, size_t size,
                           const uint8_t store_id[16], uint64_t file,
                           uint64_t offset, skv_edit_info *out);
+/* The first one at *offset or behind it, of all multiples of 8, which *offset
+ * is moved to; not *found, *offset at or behind the end: there is none, but
+ * perhaps among seek->untried. Fails by the seek's pause only. */
+int skv_manifest_seek(const uint8_t *bytes, size_t size,
+                      const uint8_t store_id[16], uint64_t file, skv_seek *seek,
+                      skv_err *err, uint64_t *offset, skv_edit_info *out,
+                      bool *found);
 
 /* ---- Reading ------------------------------------------------------------ */
 

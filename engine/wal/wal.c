@@ -136,43 +136,91 @@ bool skv_wal_read(const uint8_t *bytes, uint64_t limit, bool verify,
 }
 
 /*
- * The tests stand in the order of what they cost: of arbitrary bytes almost
- * none pass as a type, and of those hardly any as an LSN in the right range,
- * so that checksums are computed over little but records. An older epoch is a
- * dead writer's, whatever it says.
+ * Whether a record at `offset` could prove that `lost` had been synced, by its
+ * header. The tests stand in the order of what they cost: of arbitrary bytes
+ * almost none pass as a type, and of those hardly any as an LSN in the right
+ * range, so that checksums are computed over little but records. An older epoch
+ * is a dead writer's, whatever it says.
  */
+static bool wal_may_prove(const uint8_t *bytes, uint64_t size, uint64_t start,
+                          const skv_wal_place *place, uint64_t offset) {
+  const uint8_t *record = bytes + offset;
+  uint32_t type = skv_get32(record + RECORD_TYPE);
+  if (type < SKV_RECORD_COMMIT || type > SKV_RECORD_SEAL) return false;
+  uint64_t durable = skv_get64(record + RECORD_DURABLE);
+  if (durable <= skv_wal_lsn(start, place->offset)) return false;
+  if (durable > skv_wal_lsn(start, offset)) return false;
+  return skv_get32(record + RECORD_EPOCH) >= place->epoch &&
+         wal_is_plausible(record, size - offset);
+}
+
+static uint64_t wal_next(uint64_t offset) { return (offset | 7) + 1; }
+
 bool skv_wal_proof_of_damage(const uint8_t *bytes, uint64_t size,
                              uint64_t start, const skv_wal_place *place,
                              uint64_t *at) {
-  uint64_t lost = skv_wal_lsn(start, place->offset);
-  uint64_t offset = (place->offset | 7) + 1;
+  uint64_t offset = wal_next(place->offset);
   *at = 0;
   for (; offset + SKV_RECORD_HEADER <= size; offset += 8) {
-    const uint8_t *record = bytes + offset;
-    uint32_t type = skv_get32(record + RECORD_TYPE);
-    if (type < SKV_RECORD_COMMIT || type > SKV_RECORD_SEAL) continue;
-    uint64_t durable = skv_get64(record + RECORD_DURABLE);
-    if (durable <= lost || durable > skv_wal_lsn(start, offset)) continue;
-    if (skv_get32(record + RECORD_EPOCH) < place->epoch) continue;
-    if (!wal_is_plausible(record, size - offset)) continue;
-    if (!wal_checksum_ok(record, place, offset)) continue;
+    if (!wal_may_prove(bytes, size, start, place, offset)) continue;
+    if (!wal_checksum_ok(bytes + offset, place, offset)) continue;
     *at = offset;
     return true;
   }
   return false;
 }
 
-bool skv_wal_resume(const uint8_t *bytes, uint64_t limit,
-                    skv_wal_place *place) {
-  uint64_t offset = (place->offset | 7) + 1;
+int skv_wal_seek_proof(const uint8_t *bytes, uint64_t size, uint64_t start,
+                       const skv_wal_place *place, skv_seek *seek, skv_err *err,
+                       bool *proof) {
+  uint64_t offset = wal_next(place->offset);
+  int rc = STRATAKV_OK;
+  *proof = false;
+  for (; offset + SKV_RECORD_HEADER <= size; offset += 8) {
+    const uint8_t *record = bytes + offset;
+    *proof = wal_may_prove(bytes, size, start, place, offset) &&
+             skv_seek_try(seek, offset, skv_get32(record + RECORD_LENGTH)) &&
+             wal_checksum_ok(record, place, offset);
+    if (*proof) break;
+    rc = skv_seek_step(seek, 8, err);
+    if (rc != STRATAKV_OK) break;
+  }
+  return rc;
+}
+
+/* A record whose checksum holds: chain and epoch are its word. */
+static void wal_go_on(const uint8_t *record, uint64_t offset,
+                      skv_wal_place *place) {
+  place->offset = offset;
+  place->prev = skv_get32(record + RECORD_PREV);
+  place->epoch = skv_get32(record + RECORD_EPOCH);
+}
+
+bool skv_wal_find(const uint8_t *bytes, uint64_t limit, uint64_t offset,
+                  skv_wal_place *place) {
+  const uint8_t *record = bytes + offset;
+  if (offset < SKV_WAL_HEADER || offset % 8 != 0 || offset > limit ||
+      !wal_is_plausible(record, limit - offset) ||
+      !wal_checksum_ok(record, place, offset))
+    return false;
+  wal_go_on(record, offset, place);
+  return true;
+}
+
+int skv_wal_resume(const uint8_t *bytes, uint64_t limit, skv_seek *seek,
+                   skv_err *err, skv_wal_place *place, bool *found) {
+  uint64_t offset = wal_next(place->offset);
+  int rc = STRATAKV_OK;
+  *found = false;
   for (; offset + SKV_RECORD_HEADER <= limit; offset += 8) {
     const uint8_t *record = bytes + offset;
-    if (!wal_is_plausible(record, limit - offset)) continue;
-    if (!wal_checksum_ok(record, place, offset)) continue;
-    place->offset = offset;
-    place->prev = skv_get32(record + RECORD_PREV);
-    place->epoch = skv_get32(record + RECORD_EPOCH);
-    return true;
+    *found = wal_is_plausible(record, limit - offset) &&
+             skv_seek_try(seek, offset, skv_get32(record + RECORD_LENGTH)) &&
+             wal_checksum_ok(record, place, offset);
+    if (*found) break;
+    rc = skv_seek_step(seek, 8, err);
+    if (rc != STRATAKV_OK) break;
   }
-  return false;
+  if (*found) wal_go_on(bytes + offset, offset, place);
+  return rc;
 }

@@ -52,6 +52,7 @@
 
 #include "engine/util/bytes.h"
 #include "engine/util/err.h"
+#include "engine/util/seek.h"
 
 #define SKV_WAL_HEADER 64    /* bytes before the first record */
 #define SKV_RECORD_HEADER 32 /* bytes before a record's payload */
@@ -126,12 +127,25 @@ bool skv_wal_proof_of_damage(const uint8_t *bytes, uint64_t size,
                              uint64_t start, const skv_wal_place *place,
                              uint64_t *at);
 
+/* The same in bounded time, where nothing is decided by it: with
+ * seek->untried raised, false is no proof of the contrary. Fails by the
+ * seek's pause only. */
+int skv_wal_seek_proof(const uint8_t *bytes, uint64_t size, uint64_t start,
+                       const skv_wal_place *place, skv_seek *seek, skv_err *err,
+                       bool *proof);
+
+/* Whether a record stands at `offset`, a multiple of 8, whose checksum holds.
+ * Place moves there; chain and epoch are then its word. */
+bool skv_wal_find(const uint8_t *bytes, uint64_t limit, uint64_t offset,
+                  skv_wal_place *place);
+
 /*
- * Behind damage at place->offset: move to the next offset, a multiple of 8,
- * where a record stands whose checksum holds; chain and epoch are then its
- * word. False, place unchanged: there is none below `limit`.
+ * Behind damage at place->offset: the same at the next offset where one stands.
+ * Not *found, place unchanged: there is none below `limit`, but perhaps among
+ * seek->untried. Fails by the seek's pause only.
  */
-bool skv_wal_resume(const uint8_t *bytes, uint64_t limit, skv_wal_place *place);
+int skv_wal_resume(const uint8_t *bytes, uint64_t limit, skv_seek *seek,
+                   skv_err *err, skv_wal_place *place, bool *found);
 
 static inline uint64_t skv_wal_lsn(uint64_t start, uint64_t offset) {
   return start + offset - SKV_WAL_HEADER;

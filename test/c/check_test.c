@@ -11,6 +11,8 @@
  *   6  another process begins a new manifest just then: all is of one view
  *   7  a segment gets its name just then
  *   8  functions that are told of progress and findings read the store
+ *   9  files full of what looks like long records and edits: one finding, what
+ *      is whole behind it is checked, and the search can be stopped
  *
  * Soak: 1
  */
@@ -24,6 +26,7 @@
 #include "engine/util/hash.h"
 #include "test/c/db_fixture.h"
 #include "test/c/harness.h"
+#include "test/c/pretend.h"
 
 #define TABLES 3
 #define MOST 64
@@ -33,6 +36,7 @@
 
 typedef struct findings {
   unsigned count, damages;
+  unsigned untried; /* say that not all was tried */
   char file[MOST][64];
   uint64_t offset[MOST];
   unsigned stop_at; /* end the call with the n-th */
@@ -47,6 +51,7 @@ static int collect(void *arg, const stratakv_finding *finding) {
   }
   f->count++;
   f->damages += finding->severity == STRATAKV_DAMAGE;
+  f->untried += strstr(finding->message, "to try them all") != NULL;
   return f->count == f->stop_at;
 }
 
@@ -579,6 +584,129 @@ static void test_reading(void) {
   skv_env_mem_free(env);
 }
 
+/* ---- 9: pretended ---------------------------------------------------------- */
+
+/* Told the same progress for the n-th time: a search goes on. */
+typedef struct patience {
+  double last;
+  unsigned rests, stop_at;
+} patience;
+
+static int wait_on(void *arg, double done) {
+  patience *p = arg;
+  p->rests += done == p->last;
+  p->last = done;
+  return p->stop_at != 0 && p->rests == p->stop_at;
+}
+
+static unsigned untried_lines;
+
+static int see_untried(void *arg, const char *line) {
+  (void)arg;
+  untried_lines += strstr(line, "be tried") || strstr(line, "try them all");
+  return 0;
+}
+
+static void inspect_untried(skv_env *env, const char *name) {
+  char path[128];
+  snprintf(path, sizeof path, "%s/%s", FIXTURE_PATH, name);
+  untried_lines = 0;
+  (void)skv_inspect_in(env, path, 0, see_untried, NULL, &fixture_err);
+  CHECK(untried_lines == 1);
+}
+
+/* One finding, in that file; and the search for it can be stopped. */
+static void check_pretended(stratakv_store *store, const char *name) {
+  findings f;
+  patience p = {.last = -1};
+  stratakv_watch watch = {.progress = wait_on, .arg = &p};
+  CHECK(check_store(store, &f) == STRATAKV_CORRUPT);
+  CHECK(f.count == 1 && f.untried == 1 && found_in(&f, name));
+  FAILS(STRATAKV_CORRUPT, stratakv_check(store, &watch, &fixture_err));
+  CHECK(p.rests >= 2);
+  p = (patience){.last = -1, .stop_at = 2};
+  FAILS(STRATAKV_INTERRUPT, stratakv_check(store, &watch, &fixture_err));
+  CHECK(p.rests == 2);
+}
+
+/* Records one after the other whose padding is not zero: one finding. */
+static void damage_padding(stratakv_store *store, skv_mem_node *log) {
+  const skv_memlog *active =
+      store->db->state->logs[store->db->state->log_count - 1];
+  skv_wal_place place = {skv_wal_seed(&active->header), SKV_WAL_HEADER,
+                         active->header.prev, 0};
+  skv_wal_record r;
+  findings f;
+  uint8_t *paddings[4];
+  unsigned count = 0;
+  while (count < 4 && skv_wal_read(log->bytes, log->size, true, &place, &r))
+    if ((r.payload.size & 7) != 0)
+      paddings[count++] = log->bytes + r.end - 1;
+    else
+      count = 0;
+  if (!CHECK(count == 4)) return;
+  for (unsigned i = 0; i < count; i++) *paddings[i] = 1;
+  CHECK(check_store(store, &f) == STRATAKV_CORRUPT && f.count == 1);
+  for (unsigned i = 0; i < count; i++) *paddings[i] = 0;
+}
+
+/* A large record, damaged, whose value is full of records. */
+static void test_pretended_log(void) {
+  skv_env *env = skv_env_mem_new();
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  char text[SKV_NAME_SIZE];
+  uint8_t *value = fixture_alloc(2 * PRETEND_BYTES);
+  options.wal_size = 16u << 20;
+  options.memory = 256u << 20;
+  options.sync = STRATAKV_SYNC_OFF; /* nothing proves that it was synced */
+  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
+  stratakv_table_info info;
+  OK(stratakv_table(store, "t", 1, 1, &fixture_err, &info));
+  for (uint32_t i = 0; i < 10; i++) OK(fixture_put(store, 1, i, i + 1, NULL));
+  const skv_memlog *active =
+      store->db->state->logs[store->db->state->log_count - 1];
+  uint64_t at =
+      skv_wal_offset(active->start, skv_load(&store->db->shared->tail));
+  OK(stratakv_put(store, 1, "v", 1, value, 2 * PRETEND_BYTES, &fixture_err,
+                  NULL));
+  for (uint32_t i = 0; i < 10; i++) OK(fixture_put(store, 1, i, i + 1, NULL));
+  skv_name name = {.kind = SKV_NAME_WAL, .number = active->number};
+  skv_name_format(&name, text);
+  skv_mem_node *log = node_of(env, text);
+  OK(stratakv_check(store, NULL, &fixture_err));
+  damage_padding(store, log);
+  pretend_records(log->bytes + at + 64, 2 * PRETEND_BYTES - 64);
+  check_pretended(store, text);
+  inspect_untried(env, text);
+  OK(stratakv_close(store, &fixture_err));
+  free(value);
+  skv_env_mem_free(env);
+}
+
+/* Edits behind the last one, in a manifest that is open. */
+static void test_pretended_manifest(void) {
+  skv_env *env = skv_env_mem_new();
+  stratakv_store *store = everything(env, false);
+  skv_name name = {.kind = SKV_NAME_MANIFEST, .number = manifest_of(env)};
+  skv_dir *dir = skv_store_dir(store->db->store);
+  uint8_t *bytes = fixture_alloc(PRETEND_BYTES);
+  char text[SKV_NAME_SIZE];
+  skv_file *file = NULL;
+  skv_name_format(&name, text);
+  pretend_edits(bytes, PRETEND_BYTES);
+  OK(env->file_open(dir, text, SKV_FILE_WRITE, &fixture_err, &file));
+  OK(env->file_write(file, node_of(env, text)->size, bytes, PRETEND_BYTES,
+                     &fixture_err));
+  env->file_close(file);
+  check_pretended(store, text);
+  inspect_untried(env, text);
+  /* Which reads it to its end, and cannot tell. */
+  FAILS(STRATAKV_CORRUPT, stratakv_close(store, &fixture_err));
+  free(bytes);
+  skv_env_mem_free(env);
+}
+
 int main(int argc, char **argv) {
   setenv("SKV_TEST_SEGMENT_SIZE", "3000", 1); /* several segments a run */
   harness_begin(argc, argv);
@@ -592,6 +720,8 @@ int main(int argc, char **argv) {
     test_new_manifest();
     test_named_meanwhile();
     test_reading();
+    test_pretended_log();
+    test_pretended_manifest();
   }
   if (harness.only == 0) harness_count("check-bytes-changed", bytes_changed);
   return check_end();

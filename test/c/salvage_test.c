@@ -13,6 +13,9 @@
  *   6  a large transaction, before and after its segments have names
  *   7  logs that were cut, wherever, or are of another store; a prepared
  *      transaction that was rolled back, and one of which that is lost
+ *   8  files full of what looks like long records, edits and blocks: what is
+ *      whole behind it is found, soon, it is said that not all of it was tried,
+ *      and the search can be stopped
  *
  * Soak: 1
  */
@@ -23,11 +26,13 @@
 
 #include "engine/db/salvage.h"
 #include "engine/os/env_fault.h"
+#include "engine/seg/seg_footer.h"
 #include "engine/util/hash.h"
 #include "engine/util/point.h"
 #include "test/c/db_fixture.h"
 #include "test/c/files.h"
 #include "test/c/harness.h"
+#include "test/c/pretend.h"
 
 #define ROWS 500
 #define TABLES 2
@@ -681,6 +686,160 @@ static void test_abort(void) {
   skv_env_mem_free(w.env);
 }
 
+/* ---- 8: pretended ---------------------------------------------------------- */
+
+typedef struct listener {
+  unsigned untried; /* findings that say so */
+  double last;
+  unsigned rests; /* told the same progress again: a search goes on */
+  unsigned stop_at;
+} listener;
+
+static int hear_finding(void *arg, const stratakv_finding *finding) {
+  listener *l = arg;
+  if (strstr(finding->message, "could be tried")) l->untried++;
+  return 0;
+}
+
+static int hear_progress(void *arg, double done) {
+  listener *l = arg;
+  l->rests += done == l->last;
+  l->last = done;
+  return l->stop_at != 0 && l->rests == l->stop_at;
+}
+
+/* Nothing is lost; `findings` are told, one of which is about what was not
+ * tried, if that is not decided in the manifest. It can be stopped. */
+static void salvage_pretended(const world *w, const fixture_image *image,
+                              uint64_t findings, unsigned untried) {
+  skv_env *env = fixture_world(image);
+  stratakv_salvaged out = {0};
+  listener l = {.last = -1};
+  stratakv_watch watch = {hear_finding, hear_progress, &l};
+  OK(skv_salvage_in(env, FIXTURE_PATH, "/new", &watch, &fixture_err, &out));
+  CHECK(differences(w, env) == 0);
+  CHECK(out.findings == findings && l.untried == untried && l.rests >= 2);
+  l = (listener){.last = -1, .stop_at = 2};
+  FAILS(STRATAKV_INTERRUPT, skv_salvage_in(env, FIXTURE_PATH, "/newer", &watch,
+                                           &fixture_err, &out));
+  CHECK(l.rests == 2);
+  skv_env_mem_free(env);
+}
+
+/* The file grows by so many bytes at `at`; returns what was there. */
+static uint8_t *file_part(fixture_file *file, size_t at, size_t bytes) {
+  uint8_t *old = file->bytes;
+  file->bytes = fixture_alloc(file->size + bytes);
+  memcpy(file->bytes, old, at);
+  file->size += bytes;
+  return old;
+}
+
+/* The records of a log from the 25th on stand further behind. */
+static bool part_log(fixture_file *log) {
+  skv_wal_header header;
+  skv_wal_record record;
+  OK(skv_wal_header_decode(log->bytes, log->size, log->name, NULL, &header));
+  skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev, 0};
+  for (int i = 0; i < 25; i++)
+    if (!skv_wal_read(log->bytes, log->size, true, &place, &record))
+      return false;
+  size_t size = log->size;
+  uint8_t *old = file_part(log, (size_t)place.offset, PRETEND_BYTES);
+  skv_wal_place to = place;
+  pretend_records(log->bytes + place.offset, PRETEND_BYTES);
+  to.offset += PRETEND_BYTES;
+  while (skv_wal_read(old, size, true, &place, &record)) {
+    memcpy(log->bytes + to.offset + SKV_RECORD_HEADER, record.payload.data,
+           record.payload.size);
+    skv_wal_encode(log->bytes + to.offset, record.type, record.payload.size,
+                   record.durable, record.epoch, &to);
+  }
+  free(old);
+  return true;
+}
+
+/* The second block of a segment and all behind it stand further behind; index
+ * and footer are gone. */
+static void part_seg(fixture_file *seg) {
+  skv_seg_footer footer;
+  const char *what;
+  size_t end = seg->size - SKV_FOOTER_SIZE;
+  OK(skv_footer_decode(seg->bytes + end, end, &footer, &what));
+  size_t at = (size_t)skv_frame_size(skv_frame_stored(seg->bytes));
+  CHECK(at < footer.index);
+  seg->size = (size_t)footer.index;
+  uint8_t *old = file_part(seg, at, PRETEND_BYTES);
+  pretend_blocks(seg->bytes + at, PRETEND_BYTES);
+  while (at < footer.index) {
+    uint8_t *frame = seg->bytes + at + PRETEND_BYTES;
+    uint32_t stored = skv_frame_stored(old + at);
+    memcpy(frame, old + at, (size_t)skv_frame_size(stored));
+    at += (size_t)skv_frame_seal(
+        frame, stored, skv_frame_compression(frame), SKV_FRAME_DATA,
+        skv_frame_seed(footer.uid, at + PRETEND_BYTES), NULL);
+  }
+  free(old);
+}
+
+/* Blocks whose checksums hold and that are none, one after the other in a
+ * segment without an index: one finding, and one for the footer. */
+static void test_joined(void) {
+  world w;
+  stratakv_salvaged out;
+  world_fill(&w, 21, 1450);
+  fixture_image image = fixture_take(w.env);
+  skv_seg_footer footer;
+  const char *what;
+  for (size_t i = 0; i < image.count; i++) {
+    fixture_file *seg = &image.files[i];
+    if (skv_name_parse(seg->name).kind != SKV_NAME_SEG) continue;
+    size_t end = seg->size - SKV_FOOTER_SIZE, at = 0;
+    OK(skv_footer_decode(seg->bytes + end, end, &footer, &what));
+    for (int n = 0; n < 4 && at < footer.index; n++) {
+      uint8_t *frame = seg->bytes + at;
+      uint32_t stored = skv_frame_stored(frame);
+      memset(frame + SKV_FRAME_HEADER, 0, stored);
+      at += (size_t)skv_frame_seal(frame, stored, 0, SKV_FRAME_DATA,
+                                   skv_frame_seed(footer.uid, at), NULL);
+    }
+    seg->size = (size_t)footer.index;
+    CHECK(salvage_image(&w, &image, &out) > 0 && out.findings == 2);
+    break;
+  }
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+static void test_pretended(void) {
+  world w;
+  unsigned logs = 0, segs = 0;
+  world_fill(&w, 12, 950); /* the last 50 in the log */
+  fixture_image image = fixture_take(w.env);
+  for (size_t i = 0; i < image.count; i++) {
+    fixture_image one = fixture_copy(&image);
+    fixture_file *file = &one.files[i];
+    int kind = skv_name_parse(file->name).kind;
+    if (kind == SKV_NAME_WAL && file != first_log(&one)) { /* the newest */
+      CHECK(part_log(file));
+      salvage_pretended(&w, &one, 1, 1);
+      logs++;
+    } else if (kind == SKV_NAME_SEG && segs++ == 0) {
+      part_seg(file);
+      salvage_pretended(&w, &one, 2, 1);
+    } else if (kind == SKV_NAME_MANIFEST) {
+      size_t size = file->size;
+      manifest_resize(file, size, PRETEND_BYTES);
+      pretend_edits(file->bytes + size, PRETEND_BYTES);
+      salvage_pretended(&w, &one, 2, 0);
+    }
+    fixture_clear(&one);
+  }
+  CHECK(logs == 1 && segs > 0);
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
 int main(int argc, char **argv) {
   harness_begin(argc, argv);
   for (uint64_t n; harness_next(12, &n);) {
@@ -700,6 +859,8 @@ int main(int argc, char **argv) {
     test_lock();
     test_locked();
     test_progress();
+    test_pretended();
+    test_joined();
     harness_count("salvaged-damaged-stores", damaged_stores);
   }
   return check_end();

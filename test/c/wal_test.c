@@ -14,6 +14,7 @@
 #include "engine/wal/batch.h"
 #include "engine/wal/wal.h"
 #include "test/c/check.h"
+#include "test/c/pretend.h"
 
 #define LOG_START 4096 /* LSN of a test log's first record */
 #define LOG_RECORDS 9
@@ -365,6 +366,16 @@ static void test_proof(void) {
   CHECK(!proof_with(own, 2, 3));     /* a dead writer's */
 }
 
+static bool resume(const test_log *log, skv_wal_place *place) {
+  skv_seek seek = skv_seek_new((skv_pause){0});
+  skv_err err;
+  bool found;
+  CHECK(skv_wal_resume(log->bytes, log->size, &seek, &err, place, &found) ==
+        STRATAKV_OK);
+  CHECK(seek.untried == 0);
+  return found;
+}
+
 /* A later record that is damaged itself proves nothing. */
 static void test_proof_damaged(void) {
   test_log log = {0};
@@ -376,9 +387,9 @@ static void test_proof_damaged(void) {
   log.bytes[160 + SKV_RECORD_HEADER] ^= 1;
   CHECK(!skv_wal_proof_of_damage(log.bytes, log.size, LOG_START, &hole, &at));
   skv_wal_place from = hole;
-  CHECK(!skv_wal_resume(log.bytes, log.size, &from));
+  CHECK(!resume(&log, &from));
   log.bytes[160 + SKV_RECORD_HEADER] ^= 1;
-  CHECK(skv_wal_resume(log.bytes, log.size, &from) && from.offset == 160);
+  CHECK(resume(&log, &from) && from.offset == 160);
   CHECK(skv_wal_proof_of_damage(log.bytes, log.size, LOG_START, &hole, &at));
   skv_free(log.bytes);
 }
@@ -402,6 +413,115 @@ static void test_proof_noise(void) {
   skv_free(noise);
 }
 
+/* ---- Searches in bytes made for them ------------------------------------- */
+
+typedef struct rests {
+  unsigned count, stop_at;
+} rests;
+
+static int rest(void *arg, skv_err *err) {
+  rests *r = arg;
+  if (++r->count != r->stop_at) return STRATAKV_OK;
+  return SKV_ERROR(err, STRATAKV_INTERRUPT, "stopped");
+}
+
+/* Pretended records, and a short real one in the midst of them, and behind. */
+static test_log pretending_log(void) {
+  test_log log = {0};
+  size_t size = SKV_WAL_HEADER + 2 * PRETEND_BYTES + 128;
+  skv_wal_place place = first_place(5);
+  log.bytes = skv_calloc(1, log.size = size);
+  pretend_records(log.bytes + SKV_WAL_HEADER, 2 * PRETEND_BYTES);
+  place.offset = SKV_WAL_HEADER + PRETEND_BYTES;
+  append_record(&log, &place, SKV_RECORD_COMMIT, "short", 5, LOG_START, 3);
+  place.offset = SKV_WAL_HEADER + 2 * PRETEND_BYTES;
+  append_record(&log, &place, SKV_RECORD_COMMIT, "short", 5, LOG_START, 3);
+  return log;
+}
+
+static void test_resume_pretended(void) {
+  test_log log = pretending_log();
+  rests r = {0}, s = {.stop_at = 3};
+  skv_seek seek = skv_seek_new((skv_pause){rest, &r});
+  skv_wal_place place = first_place(5);
+  skv_err err;
+  bool found;
+  for (unsigned i = 1; i <= 2; i++) {
+    CHECK(skv_wal_resume(log.bytes, log.size, &seek, &err, &place, &found) ==
+          STRATAKV_OK);
+    CHECK(found && place.offset == SKV_WAL_HEADER + i * PRETEND_BYTES);
+    CHECK(seek.untried > 0);
+  }
+  /* Four classes of lengths above 40: each its due, and one trial more. */
+  uint64_t due = SKV_SEEK_FREE + SKV_SEEK_RATE * log.size + ((uint64_t)1 << 20);
+  CHECK(r.count > 3 && r.count * SKV_SEEK_PAUSE <= 5 * due);
+  seek = skv_seek_new((skv_pause){rest, &s});
+  place = first_place(5);
+  CHECK(skv_wal_resume(log.bytes, log.size, &seek, &err, &place, &found) ==
+        STRATAKV_INTERRUPT);
+  CHECK(!found && s.count == 3 && place.offset == SKV_WAL_HEADER);
+  skv_free(log.bytes);
+}
+
+static bool seek_proof(const test_log *log, const skv_wal_place *place,
+                       skv_seek *seek, int want) {
+  skv_err err;
+  bool proof;
+  CHECK(skv_wal_seek_proof(log->bytes, log->size, LOG_START, place, seek, &err,
+                           &proof) == want);
+  return proof;
+}
+
+/* The same for the proof, with durable LSNs that fit. */
+static void test_proof_pretended(void) {
+  test_log log = {0};
+  skv_wal_place place = first_place(5), last = place;
+  rests r = {.stop_at = 1};
+  skv_seek seek = skv_seek_new((skv_pause){0});
+  uint64_t at;
+  last.offset = SKV_WAL_HEADER + 2 * PRETEND_BYTES;
+  log.bytes = skv_calloc(1, log.size = last.offset);
+  for (at = SKV_WAL_HEADER; at < log.size; at += 32) {
+    skv_put64(log.bytes + at + 8, LOG_START + 8);
+    skv_put64(log.bytes + at + 16, pretend_length(at, log.size) << 32);
+    skv_put64(log.bytes + at + 24, (uint64_t)SKV_RECORD_COMMIT << 32);
+  }
+  CHECK(!seek_proof(&log, &place, &seek, STRATAKV_OK) && seek.untried > 0);
+  append_record(&log, &last, SKV_RECORD_COMMIT, "late", 4, LOG_START + 8, 3);
+  CHECK(seek_proof(&log, &place, &seek, STRATAKV_OK));
+  seek = skv_seek_new((skv_pause){rest, &r});
+  CHECK(!seek_proof(&log, &place, &seek, STRATAKV_INTERRUPT));
+  CHECK(r.count == 1);
+  skv_free(log.bytes);
+}
+
+/* At one place only, and nowhere outside. */
+static void test_find(void) {
+  test_log log = make_log(5, 3);
+  for (uint64_t at = 0; at <= log.size + 8; at++) {
+    skv_wal_place place = first_place(5);
+    bool is_one = false;
+    for (size_t i = 0; i < log.count; i++) is_one |= at == log.offset[i];
+    CHECK(skv_wal_find(log.bytes, log.size, at, &place) == is_one);
+    CHECK(place.offset == (is_one ? at : SKV_WAL_HEADER));
+  }
+  skv_free(log.bytes);
+}
+
+/* A class of which all is spent is tried again further behind. */
+static void test_seek_classes(void) {
+  skv_seek seek = skv_seek_new((skv_pause){0});
+  uint64_t length = 5000, sum = 0;
+  while (skv_seek_try(&seek, 0, length)) sum += length;
+  CHECK(seek.untried == 1 && sum >= SKV_SEEK_FREE);
+  CHECK(sum < SKV_SEEK_FREE + length);
+  CHECK(!skv_seek_try(&seek, 0, 4096) && seek.untried == 2);
+  CHECK(skv_seek_try(&seek, 0, 4095) && skv_seek_try(&seek, 0, 8192));
+  CHECK(skv_seek_try(&seek, 2 * length, length));
+  CHECK(skv_seek_try(&seek, 0, 0) && skv_seek_try(&seek, 0, UINT64_MAX));
+  CHECK(seek.untried == 2);
+}
+
 int main(void) {
   test_entry_sizes();
   test_batch_cuts();
@@ -417,6 +537,10 @@ int main(void) {
   test_proof();
   test_proof_damaged();
   test_proof_noise();
+  test_resume_pretended();
+  test_proof_pretended();
+  test_find();
+  test_seek_classes();
   CHECK(skv_alloc_count() == 0);
   return check_end();
 }
