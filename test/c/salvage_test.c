@@ -168,7 +168,7 @@ static void test_damage(uint64_t seed) {
     if (name.kind == SKV_NAME_TMP || file->size == 0) continue;
     if (name.kind == SKV_NAME_FIXED && strcmp(file->name, "CURRENT") != 0)
       continue;
-    for (int n = 0; n < 25 && check_failures == 0; n++) {
+    for (int n = 0; n < 35 && check_failures == 0; n++) {
       uint64_t most = name.kind == SKV_NAME_WAL ? 3000 : file->size;
       uint64_t at = skv_prng_below(&rng, most < file->size ? most : file->size);
       uint8_t mask = (uint8_t)(1 + skv_prng_below(&rng, 255));
