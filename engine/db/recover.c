@@ -137,7 +137,8 @@ static int recover_new_log(skv_db *db, uint64_t number, uint64_t start,
   return skv_log_begin(db->store, &tmp, &header, size, err);
 }
 
-/* A new store: its log, its manifest, and last its CURRENT. */
+/* A new store: its log, its manifest, and last its CURRENT. The log's name is
+ * synced first, and with it the store's own (store.c). */
 int skv_db_create(skv_db *db, skv_err *err) {
   SKV_OPERATION("creation");
   const uint64_t manifest = 1, wal = 2, start = 4096;
@@ -169,8 +170,6 @@ int skv_db_create(skv_db *db, skv_err *err) {
     rc = skv_head_replace(db->store, db->store_id, manifest, bytes.data,
                           bytes.size, err);
   SKV_POINT("create.headed");
-  if (rc == STRATAKV_OK)
-    rc = db->env->dir_sync_parent(skv_store_dir(db->store), err);
   if (rc != STRATAKV_OK) goto out;
   rc = skv_state_install(db, full, err);
   full = NULL;

@@ -609,8 +609,21 @@ static bool page_is_whole(fixture_image *image) {
          skv_get64(page->bytes) == SKV_SHARED_MAGIC;
 }
 
+/* Of a page that says more than its log has, whoever recovers believes nothing:
+ * then damage goes for the end of the log. (ORDER of shared.h) */
+static void check_order(fixture_image *image) {
+  fixture_file *page = fixture_find(image, "SHARED");
+  if (page == NULL || page->size != SKV_SHARED_SIZE) return;
+  uint64_t magic = skv_get64(page->bytes);
+  if (magic != SKV_SHARED_MAGIC && magic != SKV_SHARED_RECOVERING) return;
+  uint64_t tail = skv_get64(page->bytes + offsetof(skv_shared, tail));
+  CHECK(skv_get64(page->bytes + offsetof(skv_shared, durable)) <= tail);
+  CHECK(skv_get64(page->bytes + offsetof(skv_shared, visible)) <= tail);
+}
+
 static unsigned look(void) {
   fixture_image image = image_read();
+  check_order(&image);
   uint32_t low = atomic_load(&book->acked), high = atomic_load(&book->begun);
   uint64_t hash = image_hash(&image);
   unsigned is_distinct = is_new(hash);

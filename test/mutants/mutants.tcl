@@ -281,7 +281,7 @@ proc find_swaps {file text functions} {
     set b [string range $::original {*}$two]
     add_mutant $file $text $functions swap [lindex $one 0] [lindex $two 1] \
       "$b\n[string range $text {*}$indent]$a"
-    set at [lindex $two 0]
+    set at [expr {[string last \n $text [lindex $two 0]] + 1}]
   }
 }
 
@@ -404,7 +404,7 @@ proc stages {mutant} {
         damage_test fault*_test *_test]
     }
     default {
-      set stages [list $tests $quick {db_test sched_test images_test} \
+      set stages [list $tests $quick {db_test sweep_test sched_test images_test} \
         {fault*_test damage_test history_test kill_test} *_test *]
     }
   }
