@@ -543,6 +543,8 @@ proc judge {mutant dir} {
   if {![build_mutant $mutant $dir]} { return {uncompilable -} }
   set relative [string range $dir [string length $root/] end]
   set done {}
+  # As `make test` runs long sweeps there.
+  set sample [expr {[flavour_of $mutant] eq "asan" ? "SKV_SAMPLE=4" : ""}]
   foreach stage [stages $mutant] {
     set names {}
     foreach name [tests_matching $stage] {
@@ -566,7 +568,8 @@ proc judge {mutant dir} {
       } message]} {
         return [list broken $message]
       }
-      set code [catch { exec env SKV_MUTANT=1 [info nameofexecutable] \
+      set code [catch { exec env SKV_MUTANT=1 {*}$sample \
+        [info nameofexecutable] \
         $root/test/run.tcl -build $relative -match $name -jobs 1 \
         -limit $opt(-limit) -sanitizer $sanitizer 2>@1 } output]
       if {$code} {
