@@ -135,16 +135,13 @@ static int name_digit(char c) {
   return 16;
 }
 
-/* The number at *text, which moves behind it; false if there is no digit or
- * it exceeds 64 bits. */
+/* The number at *text, which moves behind it; false if there is no digit. One
+ * of more than 64 bits wraps: skv_name_parse sees that it is not the same. */
 static bool name_number(const char **text, unsigned base, uint64_t *out) {
   const char *p = *text;
   uint64_t v = 0;
-  for (; (unsigned)name_digit(*p) < base; p++) {
-    unsigned digit = (unsigned)name_digit(*p);
-    if (v > (UINT64_MAX - digit) / base) return false;
-    v = v * base + digit;
-  }
+  for (; (unsigned)name_digit(*p) < base; p++)
+    v = v * base + (unsigned)name_digit(*p);
   bool any = p != *text;
   *text = p;
   *out = v;
