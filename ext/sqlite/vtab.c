@@ -15,6 +15,7 @@ SQLITE_EXTENSION_INIT3
 
 /* The guess for a store that is not open: the planner must not open it. */
 #define ROWS_UNKNOWN 100000.0
+#define ROWS_MOST ((uint64_t)1 << 48) /* and no plan depends on more */
 
 static skv_sql_vtab *vtab_of(sqlite3_vtab *pVtab) {
   return (skv_sql_vtab *)pVtab;
@@ -441,6 +442,7 @@ static skv_sql_arg vtab_op(sqlite3_index_info *info, int i) {
   }
 }
 
+/* Entries of the table, about; a damaged segment may claim any number. */
 static double vtab_rows(const skv_sql_vtab *vtab) {
   uint64_t entries;
   uint64_t bytes;
@@ -449,7 +451,7 @@ static double vtab_rows(const skv_sql_vtab *vtab) {
                         0, NULL, 0, NULL, &entries, &bytes) != STRATAKV_OK) {
     return ROWS_UNKNOWN;
   }
-  return (double)entries;
+  return entries < ROWS_MOST ? (double)entries : (double)ROWS_MOST;
 }
 
 static void vtab_fill_query(skv_sql_vtab *vtab, sqlite3_index_info *info,
