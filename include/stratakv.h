@@ -276,8 +276,9 @@ typedef struct stratakv_result {
 /*
  * Commit batches in order, each on its own, sharing log appends and the sync.
  * Returns the first code of results[] that is not OK or CONSTRAINT_CHECK (err
- * belongs to it), or OK. A batch that fails does not stop the next. results
- * may be NULL when count is 1; the batch's code is then returned.
+ * belongs to it), or OK. A batch that fails does not stop the next. When
+ * nothing could be tried (READONLY, NOMEM, MISUSE) each result has that code.
+ * results may be NULL when count is 1; the batch's code is then returned.
  */
 STRATAKV_API int stratakv_write(stratakv_store *store,
                                 stratakv_batch *const *batches, size_t count,

@@ -185,21 +185,36 @@ static void write_alone(stratakv_store *store, stratakv_batch *batch,
                     batch->conditions.size > 0, &commit->err, &commit->lsn);
 }
 
-int stratakv_write(stratakv_store *store, stratakv_batch *const *batches,
-                   size_t count, stratakv_error *err,
-                   stratakv_result *results) {
-  stratakv_result one;
+/* Whether the call can be made at all. */
+static int write_check(stratakv_store *store, stratakv_batch *const *batches,
+                       size_t count, bool has_results, stratakv_error *err) {
   int rc = skv_handle_check_write(store, err);
-  if (rc != STRATAKV_OK || count == 0) return rc;
-  bool single = !results;
-  if (single && count != 1)
+  if (rc != STRATAKV_OK) return rc;
+  if (!has_results && count > 1)
     return SKV_ERROR(err, STRATAKV_MISUSE, "results are needed");
   for (size_t i = 0; i < count; i++)
     if (!batches || !batches[i])
       return SKV_ERROR(err, STRATAKV_MISUSE, "batch %zu is missing", i);
+  return STRATAKV_OK;
+}
+
+/* Nothing was tried: each result says so, for those who look there only. */
+static int write_refuse(stratakv_result *results, size_t count, int rc) {
+  for (size_t i = 0; i < count; i++) results[i] = (stratakv_result){.code = rc};
+  return rc;
+}
+
+int stratakv_write(stratakv_store *store, stratakv_batch *const *batches,
+                   size_t count, stratakv_error *err,
+                   stratakv_result *results) {
+  stratakv_result one;
+  bool single = !results;
+  int rc = write_check(store, batches, count, !single, err);
   if (single) results = &one;
+  if (rc != STRATAKV_OK) return write_refuse(results, single ? 0 : count, rc);
+  if (count == 0) return STRATAKV_OK;
   skv_commit *commits = skv_calloc(count, sizeof *commits);
-  if (!commits) return skv_error_nomem(err);
+  if (!commits) return write_refuse(results, count, skv_error_nomem(err));
   uint32_t timeout = atomic_load(&store->timeout_ms);
   for (size_t i = 0; i < count; i++)
     write_prepare(store, batches[i], &results[i], &commits[i]);

@@ -202,6 +202,7 @@ static void test_basic(void) {
   stratakv_batch *some[] = {batch, NULL};
   stratakv_result both[2];
   CHECK(stratakv_write(store, some, 2, &err, both) == STRATAKV_MISUSE);
+  CHECK(both[0].code == STRATAKV_MISUSE && both[1].code == STRATAKV_MISUSE);
   CHECK(stratakv_write(store, &some[1], 1, &err, NULL) == STRATAKV_MISUSE);
   CHECK(stratakv_write(store, NULL, 1, &err, NULL) == STRATAKV_MISUSE);
   CHECK(stratakv_write(store, &batch, 1, &err, NULL) == STRATAKV_OK);

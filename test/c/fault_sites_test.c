@@ -229,6 +229,7 @@ static void batch_run(uint32_t condition) {
   stratakv_result result = {0};
   int rc = stratakv_write(store, &batch, 1, &fixture_err, &result);
   bool holds = (rows[20] == 0) == (condition == STRATAKV_IF_ABSENT);
+  CHECK(rc == STRATAKV_OK || rc == result.code);
   if (rc == STRATAKV_OK) rc = result.code;
   if (rc == STRATAKV_CONSTRAINT_CHECK) {
     CHECK(!holds);
