@@ -570,8 +570,13 @@ static void test_wal_place(void) {
     bytes[at + 28] = SKV_RECORD_COMMIT;
     skv_put64(bytes + at,
               skv_checksum(bytes + at + 8, SKV_RECORD_HEADER - 8, 1 + at));
-    CHECK(skv_wal_read(bytes, sizeof bytes, true, &place, &out) ==
-          (at >= SKV_WAL_HEADER && at % 8 == 0));
+    skv_wal_place found = {.seed = 1};
+    bool may = at >= SKV_WAL_HEADER && at % 8 == 0;
+    CHECK(skv_wal_read(bytes, sizeof bytes, true, &place, &out) == may);
+    CHECK(skv_wal_find(bytes, sizeof bytes, at, &found) == may);
+    if (at > 0) CHECK(!skv_wal_find(bytes, at - 1, at, &found));
+    bytes[at] ^= 1;
+    CHECK(!skv_wal_find(bytes, sizeof bytes, at, &found));
   }
 }
 
@@ -582,7 +587,7 @@ static void test_wal_types(void) {
       uint8_t bytes[SKV_WAL_HEADER + SKV_RECORD_HEADER + 16] = {0};
       uint8_t *record = bytes + SKV_WAL_HEADER;
       skv_wal_record out;
-      skv_wal_place place = {1, SKV_WAL_HEADER, 0, 0};
+      skv_wal_place place = {1, SKV_WAL_HEADER, 0, 0}, found = place;
       uint32_t length = SKV_RECORD_HEADER + payload;
       skv_put32(record + 20, length);
       record[28] = type;
@@ -592,6 +597,8 @@ static void test_wal_types(void) {
                     (type != SKV_RECORD_ABORT || payload == 8) &&
                     (type != SKV_RECORD_SEAL || payload == 0);
       CHECK(skv_wal_read(bytes, sizeof bytes, true, &place, &out) == is_one);
+      CHECK(skv_wal_find(bytes, sizeof bytes, SKV_WAL_HEADER, &found) ==
+            is_one);
     }
   }
 }
