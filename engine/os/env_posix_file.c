@@ -46,30 +46,42 @@ static int posix_not_regular(skv_err *err, const char *name) {
   return SKV_ERROR(err, STRATAKV_CANTOPEN, "%s is not a regular file", name);
 }
 
-/* What the superuser makes in somebody's directory belongs to the directory's
- * owner, who could not open it otherwise. Only what is made here is given away:
- * a name that is there may be a link to anything. */
-static int posix_create_for(int dir_fd, const struct stat *dir,
-                            const char *name, int flags) {
+/* A new file is for those whom the directory is for: it takes the directory's
+ * mode without x, whatever the umask, and its group; from the superuser also
+ * its owner, who could not open it otherwise. What is not ours to do, as in a
+ * user namespace, is left; group bits are not for another group. */
+static void posix_share(int fd, const struct stat *dir) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return;
+  mode_t mode = dir->st_mode & 0666;
+  bool is_root = geteuid() == 0;
+  if (st.st_gid != dir->st_gid || (is_root && st.st_uid != dir->st_uid)) {
+    uid_t owner = is_root ? dir->st_uid : (uid_t)-1;
+    int failed = fchown(fd, owner, dir->st_gid);
+    if (failed) mode &= ~(mode_t)0070;
+  }
+  if ((st.st_mode & 0777) != mode) {
+    int failed = fchmod(fd, mode);
+    SKV_UNUSED(failed);
+  }
+}
+
+/* Only what is made here is shared: a name that is there may be a link to
+ * anything. */
+static int posix_open_file(int dir_fd, const char *name, int flags) {
+  struct stat dir;
+  if (!(flags & O_CREAT)) return skv_posix_openat(dir_fd, name, flags, 0);
+  if (fstat(dir_fd, &dir) != 0) return -1;
   for (;;) {
     int fd = skv_posix_openat(dir_fd, name, flags | O_EXCL, 0600);
     if (fd >= 0) {
-      int failed = fchown(fd, dir->st_uid, dir->st_gid);
-      SKV_UNUSED(failed); /* in a user namespace it may not be ours to do */
+      posix_share(fd, &dir);
       return fd;
     }
     if (errno != EEXIST || (flags & O_EXCL)) return -1;
     fd = skv_posix_openat(dir_fd, name, flags & ~O_CREAT, 0);
     if (fd >= 0 || errno != ENOENT) return fd;
   }
-}
-
-static int posix_open_file(int dir_fd, const char *name, int flags) {
-  struct stat dir;
-  if ((flags & O_CREAT) && geteuid() == 0 && fstat(dir_fd, &dir) == 0 &&
-      dir.st_uid != 0)
-    return posix_create_for(dir_fd, &dir, name, flags);
-  return skv_posix_openat(dir_fd, name, flags, 0600);
 }
 
 /* A descriptor of the regular file `name`. */

@@ -7,11 +7,16 @@
  *         no descriptor of LOCK, from whatever moment it is a copy
  *   root  what the superuser makes in a user's store is the user's, but a name
  *         that was there is not given away (for the superuser only)
+ *   group a store in a directory of a group is the group's, whatever the umask
+ *         of those who write it, and a store that was made is the user's alone
+ *         (for the superuser only)
  *   holes a store that was copied with holes is filled before it is mapped
  *   gone  who has a store open that is removed is told, in every mode
  *
  * Usage: host_test [directory]. Covers: INV-9
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -165,6 +170,7 @@ static void test_fork_lock(bool at_open) {
 /* ---- The superuser in a user's store ----------------------------------- */
 
 #define USER 65534u
+#define GROUP 4321
 
 /* Put enough for a few logs and segments. */
 static int fill(const char *name) {
@@ -189,16 +195,21 @@ static int fill(const char *name) {
 
 static int look(const char *name) { return access(path_of(name), X_OK) != 0; }
 
-static int as_user(int (*act)(const char *name), const char *name) {
+static int as(uid_t user, gid_t group, int (*act)(const char *name),
+              const char *name) {
   int status = -1;
   fflush(stdout);
   pid_t pid = fork();
   if (pid == 0) {
-    if (setgid(USER) != 0 || setuid(USER) != 0) _exit(99);
+    if (setgid(group) != 0 || setuid(user) != 0) _exit(99);
     _exit(act(name));
   }
   CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
   return status;
+}
+
+static int as_user(int (*act)(const char *name), const char *name) {
+  return as(USER, USER, act, name);
 }
 
 static unsigned owner_of(const char *name) {
@@ -230,6 +241,52 @@ static void test_root(void) {
   CHECK(link(trap, path_of("trap/LOCK")) == 0);
   OK(fill("trap"));
   CHECK(owner_of("secret") == 0 && owner_of("trap/SHARED") == USER);
+}
+
+/* The modes of a store's files, or'ed and and'ed, without the file type. */
+static void modes_of(const char *name, unsigned *any, unsigned *all) {
+  char path[sizeof base + 64];
+  struct stat st;
+  snprintf(path, sizeof path, "%s", path_of(name));
+  DIR *dir = opendir(path);
+  *any = 0;
+  *all = 07777;
+  if (!CHECK(dir != NULL)) return;
+  for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
+    if (e->d_name[0] == '.') continue;
+    CHECK(fstatat(dirfd(dir), e->d_name, &st, 0) == 0);
+    *any |= st.st_mode & 07777;
+    *all &= st.st_mode & 07777;
+  }
+  closedir(dir);
+}
+
+static int fill_masked(const char *name) {
+  umask(0277);
+  return fill(name);
+}
+
+static void test_group(void) {
+  unsigned any, all;
+  if (geteuid() != 0) return;
+  umask(0);
+  OK(fill("alone"));
+  OK(fill_masked("alone"));
+  modes_of("alone", &any, &all);
+  CHECK(any == 0600 && all == 0600);
+  CHECK(chmod(base, 0755) == 0 && mkdir(path_of("group"), 0700) == 0);
+  CHECK(chown(path_of("group"), 0, GROUP) == 0);
+  CHECK(chmod(path_of("group"), 0770) == 0);
+  umask(022);
+  if (as(USER, GROUP, look, "group") != 0) return; /* as test_root */
+  CHECK(as(USER, GROUP, fill_masked, "group") == 0);
+  CHECK(as(USER + 1, GROUP, fill, "group") == 0);
+  CHECK(as(USER, GROUP, fill, "group") == 0);
+  CHECK(as(USER, USER, fill, "group") != 0);
+  OK(fill("group"));
+  CHECK(as(USER + 1, GROUP, fill, "group") == 0);
+  modes_of("group", &any, &all);
+  CHECK(any == 0660 && all == 0660);
 }
 
 /* ---- A copy with holes --------------------------------------------------- */
@@ -286,6 +343,7 @@ int main(int argc, char **argv) {
   test_fork_lock(true);
   test_fork_lock(false);
   test_root();
+  test_group();
   test_holes();
   test_gone(STRATAKV_SYNC_FULL);
   test_gone(STRATAKV_SYNC_NORMAL);
