@@ -234,6 +234,7 @@ static bool syncer_left_undecided(skv_db *db) {
 }
 
 static void syncer_finish(skv_db *db) {
+  SKV_POINT("syncer.finishing");
   skv_mutex_lock(&db->commit_mutex);
   bool left = syncer_left_undecided(db);
   if (left) db->leading = true;

@@ -771,6 +771,56 @@ static void test_full(store_case *s) {
   s->env->dir_free = plain;
 }
 
+static int (*plain_lock)(skv_file *, uint64_t, uint64_t, int, skv_err *);
+
+/* FLUSH was given back. */
+static int lock_paused(skv_file *file, uint64_t offset, uint64_t size, int mode,
+                       skv_err *err) {
+  int rc = plain_lock(file, offset, size, mode, err);
+  if (offset == SKV_LOCK_FLUSH && mode == SKV_UNLOCK)
+    paused(NULL, "flush.looked");
+  return rc;
+}
+
+static void test_hoard(store_case *s) {
+  plain_lock = s->env->file_lock;
+  s->env->file_lock = lock_paused;
+  skv_work_ask(s->store->db);
+  in_between("whether files are hoarded", "flush.looked", work_do_asked,
+             state_of_other, s);
+  s->env->file_lock = plain_lock;
+}
+
+/* The syncer is between two looks at who leads. */
+static void syncer_paused(void *arg, const char *name) {
+  SKV_UNUSED(arg);
+  may_pause = strcmp(name, "syncer.finishing") == 0;
+  paused(NULL, name);
+  may_pause = false;
+}
+
+static void test_syncer(void) {
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  skv_env *env = fixture_world(&(fixture_image){0});
+  check_where = "who leads";
+  options.background = 1;
+  pass(0);
+  skv_point_set(syncer_paused, NULL);
+  OK(skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
+  atomic_store(&pause_at, "syncer.finishing");
+  while (atomic_load_explicit(&turn, memory_order_relaxed) != 1) {
+    skv_syncer_wake(store->db); /* it may not have begun to wait */
+    usleep(1000);
+  }
+  OK(skv_lead_begin(store->db, 1000, &fixture_err));
+  pass(2);
+  skv_lead_end(store->db);
+  OK(stratakv_close(store, &fixture_err));
+  skv_point_set(NULL, NULL);
+  skv_env_mem_free(env);
+}
+
 static void test_mutexes(store_case *s) {
   ref_begin(s);
   in_turn("a segment's file is asked for", file_load, file_in, s);
@@ -943,6 +993,7 @@ static void test_stores(void) {
   test_between(&s);
   test_prepared(&s);
   test_full(&s);
+  test_hoard(&s);
   in_turn("a state", store_view, store_flush, &s);
   store_end(&s);
 }
@@ -952,6 +1003,7 @@ int main(void) {
   test_mem();
   test_changes();
   test_stores();
+  test_syncer();
   test_fs();
   check_where = "";
   CHECK(skv_alloc_count() == allocated);

@@ -274,13 +274,16 @@ proc find_mutexes {file text functions} {
 # Two neighbouring statements that publish, the other way round.
 proc find_swaps {file text functions} {
   set step {[^\n;]*(?:skv_store_word|skv_poke|skv_say|skv_raise|skv_lift|skv_append_publish|skv_append_sync|skv_seg_name|skv_log_publish|skv_store_sync_names|skv_head_edit|file_sync|dir_rename|dir_sync|skv_out_sync)\([^;]*\);}
-  set pattern "(?n)^( +)($step)\\n\\1($step)$"
+  # A point may stand between them, and stays there.
+  set point {(?: *(?:if \(rc == STRATAKV_OK\) )?SKV_POINT\([^\n]*\n)?}
+  set pattern "(?n)^( +)($step)\\n($point)\\1($step)$"
   set at 0
-  while {[regexp -indices -start $at -- $pattern $text all indent one two]} {
-    set a [string range $::original {*}$one]
-    set b [string range $::original {*}$two]
+  while {[regexp -indices -start $at -- $pattern $text all indent one point \
+      two]} {
+    set indent [string range $text {*}$indent]
     add_mutant $file $text $functions swap [lindex $one 0] [lindex $two 1] \
-      "$b\n[string range $text {*}$indent]$a"
+      "[string range $::original {*}$two]\n[string range $::original \
+      {*}$point]$indent[string range $::original {*}$one]"
     set at [expr {[string last \n $text [lindex $two 0]] + 1}]
   }
 }
