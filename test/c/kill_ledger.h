@@ -64,6 +64,8 @@ typedef struct ledger_commit {
   _Atomic uint32_t state;
   uint32_t kind;
   _Atomic uint64_t lsn;
+  _Atomic uint64_t until; /* not 0: a found delete, whose LSN is below this and
+                             not below `lsn` */
 } ledger_commit;
 
 typedef struct ledger_worker {
@@ -221,7 +223,7 @@ typedef struct audit {
   uint32_t begun[LEDGER_WORKERS];
   struct {
     uint32_t state;
-    uint64_t lsn;
+    uint64_t lsn, until;
     bool has_row;
   } (*commits)[LEDGER_COMMITS]; /* per worker: as the ledger says, and the
                                    journal */
@@ -254,6 +256,7 @@ static inline void audit_copy(audit *a) {
     for (uint32_t n = 0; n < a->begun[w]; n++) {
       a->commits[w][n].state = atomic_load(&from->commits[n].state);
       a->commits[w][n].lsn = atomic_load(&from->commits[n].lsn);
+      a->commits[w][n].until = atomic_load(&from->commits[n].until);
     }
   }
 }
@@ -316,7 +319,7 @@ static inline void audit_order(audit *a) {
       if (state != STATE_ACKED && state != STATE_FOUND) continue;
       audit_need(lsn > last, a, w, n, "later than the one before", last);
       last = lsn;
-      if (lsn >= a->lsn) continue;
+      if (lsn >= a->lsn || a->commits[w][n].until > a->lsn) continue;
       if (kind_has_row(book->workers[w].commits[n].kind))
         audit_need(a->commits[w][n].has_row, a, w, n, "it is there", 0);
       a->order[a->order_count++] = (audit_commit){lsn, w, n};
@@ -348,8 +351,9 @@ static inline void audit_fold(audit *a) {
   for (uint32_t w = 0; w < LEDGER_WORKERS; w++)
     for (uint32_t n = 0; n < a->begun[w]; n++) {
       uint32_t kind = book->workers[w].commits[n].kind;
-      if (a->commits[w][n].state != STATE_INTENDED || kind_has_row(kind))
-        continue;
+      bool is_known = a->commits[w][n].state != STATE_INTENDED &&
+                      a->commits[w][n].until <= a->lsn;
+      if (is_known || kind_has_row(kind)) continue;
       ledger_changes(w, n, kind, changes);
       a->rows[changes[0].row].is_open = true;
     }

@@ -521,9 +521,14 @@ static uint32_t resolve_one(worker *w, uint32_t n, uint64_t last) {
     ledger_changes(w->number, n, c->kind, changes);
     len = row_key(changes[0].row, key);
   }
+  stratakv_snapshot *snap = NULL;
+  if (!NEED_OK(stratakv_snapshot_open(w->store, &fixture_err, &snap)))
+    return STATE_INTENDED;
+  uint64_t seen = stratakv_snapshot_lsn(snap);
   int rc =
-      stratakv_get(w->store, NULL, kind_has_row(c->kind) ? w->journal : w->rows,
+      stratakv_get(w->store, snap, kind_has_row(c->kind) ? w->journal : w->rows,
                    key, len, &fixture_err, &value);
+  stratakv_snapshot_close(snap);
   bool is_there = rc == STRATAKV_OK;
   if (!is_there && !NEED(rc == STRATAKV_NOTFOUND)) return STATE_INTENDED;
   uint64_t lsn = kind_has_row(c->kind) ? value.version : last + 1;
@@ -535,6 +540,7 @@ static uint32_t resolve_one(worker *w, uint32_t n, uint64_t last) {
   NEED(c->kind != KIND_REFUSED);
   NEED(lsn > last);
   atomic_store(&c->lsn, lsn);
+  if (!kind_has_row(c->kind)) atomic_store(&c->until, seen);
   atomic_store(&c->state, STATE_FOUND);
   return STATE_FOUND;
 }
