@@ -26,7 +26,8 @@ static const skvt_command commands[] = {
     {"dump", "STORE", 1, 1, "table format ",
      "write all entries, from one snapshot, to standard output",
      "sql     a script that makes ordinary tables, or fills stratakv tables\n"
-     "        if they exist\n"
+     "        if they exist; commits every 10,000 rows, and its last line is\n"
+     "        \"-- end\", unless it was cut short\n"
      "ndjson  a JSON object a line, {\"key\":..,\"value\":..,\"version\":..}, "
      "and "
      "an\n"
@@ -38,7 +39,9 @@ static const skvt_command commands[] = {
      "STORE and its tables are created if they are missing. Entries replace\n"
      "those that are there. Commits every 1 MiB or 10,000 lines, and stops\n"
      "at the first line that is no entry, with exit code 1: the lines before\n"
-     "it are committed. Loading again is harmless.\n",
+     "it are committed. Loading again is harmless. An end line is compared\n"
+     "with what came; without one, a dump cut between two lines goes\n"
+     "unnoticed.\n",
      skvt_run_load},
     {"stat", "STORE", 1, 1, "json ", "print the store's figures", "",
      skvt_run_stat},
