@@ -29,7 +29,7 @@ int skvt_poll(void *unused) {
 
 int skvt_fail(int code, const char *format, ...) {
   va_list args;
-  fflush(stdout);
+  skvt_out_flush();
   fputs("stratakv-tool: ", stderr);
   va_start(args, format);
   vfprintf(stderr, format, args);

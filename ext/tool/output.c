@@ -39,8 +39,12 @@ void skvt_out_line(const char *format, ...) {
 
 bool skvt_out_failed(void) { return out_errno != 0; }
 
-int skvt_out_finish(void) {
+void skvt_out_flush(void) {
   errno = 0;
   if (out_errno == 0 && fflush(stdout) != 0) out_note_failure();
+}
+
+int skvt_out_finish(void) {
+  skvt_out_flush();
   return out_errno;
 }

@@ -22,6 +22,10 @@ void skvt_out_line(const char *format, ...)
 /* Has something failed? */
 bool skvt_out_failed(void);
 
+/* Write what is buffered. A failing flush throws that away, and the next one
+ * has nothing to fail at: only this one may be called. */
+void skvt_out_flush(void);
+
 /* Write what is left. 0, or the errno of the first failure. */
 int skvt_out_finish(void);
 
