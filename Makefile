@@ -195,7 +195,11 @@ $(1)/c/%: $(1)/obj/test/c/%.o $(1)/libstratakv.a
 # In the test of jobs the work is the test's own.
 $(1)/c/jobs_test: private LIBS := -Wl,--wrap=skvd_job_do \
   $(1)/libstratakv.a $(CODECS) $(FUZZ_LIBS)
-$(1)/c/jobs_test: $(1)/libfuzzed.a
+# In that of answers the library fails when it is told to.
+$(1)/c/answer_test: private LIBS := -Wl,--wrap=MHD_add_response_header \
+  -Wl,--wrap=MHD_create_response_from_buffer -Wl,--wrap=malloc \
+  $(1)/libstratakv.a $(CODECS) $(FUZZ_LIBS)
+$(1)/c/jobs_test $(1)/c/answer_test: $(1)/libfuzzed.a
 
 # These load the extension that lies beside them.
 $(1)/c/diff_test $(1)/c/sqlite_oom_test: private LIBS := -lsqlite3

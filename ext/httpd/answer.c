@@ -102,7 +102,11 @@ static void answer_problem_take(skvd_request *request, skvd_problem problem,
   unsigned status = skvd_problem_status(problem);
   vsnprintf(detail, sizeof detail, format, args);
   json = answer_problem_json(request, problem, detail);
-  if (json != NULL && members != NULL) json_object_update(json, members);
+  if (json != NULL && members != NULL &&
+      json_object_update(json, members) != 0) {
+    json_decref(json);
+    json = NULL;
+  }
   json_decref(members);
   skvd_answer_json(request, status, "application/problem+json", json);
   if (status == MHD_HTTP_SERVICE_UNAVAILABLE) {
@@ -121,6 +125,10 @@ void skvd_answer_problem(skvd_request *request, skvd_problem problem,
 void skvd_answer_problem_with(skvd_request *request, skvd_problem problem,
                               json_t *members, const char *format, ...) {
   va_list args;
+  if (members == NULL) {
+    skvd_answer_clear(&request->answer);
+    return;
+  }
   va_start(args, format);
   answer_problem_take(request, problem, members, format, args);
   va_end(args);
@@ -136,8 +144,11 @@ void skvd_answer_store_error(skvd_request *request, int code,
 
 void skvd_answer_header(skvd_request *request, const char *name,
                         const char *value) {
-  if (request->answer.response == NULL) return;
-  MHD_add_response_header(request->answer.response, name, value);
+  skvd_answer *answer = &request->answer;
+  if (answer->response != NULL &&
+      MHD_add_response_header(answer->response, name, value) != MHD_YES) {
+    skvd_answer_clear(answer);
+  }
 }
 
 void skvd_answer_etag(skvd_request *request, uint64_t version) {

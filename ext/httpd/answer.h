@@ -47,7 +47,8 @@ void skvd_answer_value(struct skvd_request *request, const char *type,
 void skvd_answer_problem(struct skvd_request *request, skvd_problem problem,
                          const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* With members of the case: takes the reference to an object. */
+/* With members of the case: takes the reference to an object, NULL is out of
+ * memory. */
 void skvd_answer_problem_with(struct skvd_request *request,
                               skvd_problem problem, json_t *members,
                               const char *format, ...)
@@ -56,7 +57,8 @@ void skvd_answer_problem_with(struct skvd_request *request,
 void skvd_answer_store_error(struct skvd_request *request, int code,
                              const stratakv_error *error);
 
-/* Add a header to the answer, if there is one. */
+/* Add a header to the answer, if there is one; without memory it is thrown
+ * away, for half of an answer is another one. */
 void skvd_answer_header(struct skvd_request *request, const char *name,
                         const char *value);
 /* ETag: "version". */

@@ -49,7 +49,7 @@ static void kv_refuse(skvd_request *request, const skvd_condition *condition,
   const skvd_tags *match = &condition->match;
   json_t *members =
       state->exists ? json_pack("{s:I}", "version", (json_int_t)state->version)
-                    : NULL;
+                    : json_object();
   if (problem == SKVD_KEY_MISSING) {
     skvd_answer_problem_with(request, problem, members,
                              "key does not exist, If-Match asked for it");

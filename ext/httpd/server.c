@@ -29,11 +29,11 @@ struct skvd_server {
 /* Hand the request's answer over; without one the connection is closed. */
 static enum MHD_Result server_send(skvd_request *request) {
   skvd_answer *answer = &request->answer;
-  if (answer->response == NULL) return MHD_NO;
   skvd_answer_header(request, "X-Request-Id", request->id);
   if (request->app->is_stopping) {
     skvd_answer_header(request, "Connection", "close");
   }
+  if (answer->response == NULL) return MHD_NO;
   request->phase = SKVD_ANSWERED;
   skvd_peer_enter(request->peer, SKVD_PEER_ANSWER);
   return MHD_queue_response(request->connection, answer->status,

@@ -125,7 +125,11 @@ bool skv_json_unbase64(const char *text, size_t len, uint8_t *out,
 }
 
 char *skv_json_text(const json_t *json) {
-  return json_dumps(json, SKV_JSON_FLAGS);
+  json_refused = false;
+  char *text = json_dumps(json, SKV_JSON_FLAGS);
+  if (!json_refused) return text;
+  free(text);
+  return NULL;
 }
 
 json_t *skv_json_number(double value) {

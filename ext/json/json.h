@@ -44,7 +44,8 @@ bool skv_json_unbase64(const char *text, size_t len, uint8_t *out,
  * same number. */
 #define SKV_JSON_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(17))
 
-/* Compact text, allocated with malloc; NULL without memory. */
+/* Compact text, allocated with malloc; NULL without memory, when jansson's own
+ * would leave out the name of a member. */
 char *skv_json_text(const json_t *json);
 
 /* A figure: whole numbers as such, while a double still holds them exactly;
