@@ -132,7 +132,7 @@ bool skvd_value_of_body(const skvd_headers *headers, const char *body,
 static void value_print_real(double real, char number[SKVD_NUMBER_SIZE]) {
   int digits = 15;
   if (!isfinite(real)) {
-    strcpy(number, real < 0 ? "-inf" : "inf");
+    strcpy(number, isnan(real) ? "nan" : real < 0 ? "-inf" : "inf");
     return;
   }
   do {

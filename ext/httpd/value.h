@@ -36,7 +36,8 @@ bool skvd_value_of_body(const skvd_headers *headers, const char *body,
  * The value as text: TEXT and BLOB are their own bytes, numbers are written
  * into number, NULL is empty. Returns the bytes, and how many in *len. A
  * REAL has the fewest digits that read back as the same number, and always a
- * point or an exponent; infinities are "inf" and "-inf".
+ * point or an exponent; infinities are "inf" and "-inf", and what C code wrote
+ * may be "nan".
  */
 const char *skvd_value_text(const stratakv_typed *value,
                             char number[SKVD_NUMBER_SIZE], size_t *len);

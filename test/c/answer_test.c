@@ -4,13 +4,16 @@
  *
  *   1  an answer has all of its headers, or there is none
  *   2  a problem has all of its members, or there is none
+ *   3  a REAL that is no number is not an infinity
  */
 #include <jansson.h>
+#include <math.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ext/httpd/request.h"
+#include "ext/httpd/value.h"
 #include "test/c/check.h"
 
 static unsigned header_calls, header_nth; /* that one fails, 0 is none */
@@ -114,10 +117,24 @@ static void test_members(void) {
   CHECK(is_whole);
 }
 
+/* ---- Values -------------------------------------------------------------- */
+
+static bool is_written(double real, const char *text) {
+  stratakv_typed value = {.type = STRATAKV_REAL, .real = real};
+  char number[SKVD_NUMBER_SIZE];
+  size_t len;
+  const char *is = skvd_value_text(&value, number, &len);
+  return len == strlen(text) && memcmp(is, text, len) == 0;
+}
+
 int main(void) {
   test_headers(answer_written, 2);
   test_headers(answer_text, 2);
   test_headers(answer_busy, 2);
   test_members();
+  CHECK(is_written(INFINITY, "inf"));
+  CHECK(is_written(-INFINITY, "-inf"));
+  CHECK(is_written(NAN, "nan"));
+  CHECK(is_written(-NAN, "nan"));
   return check_end();
 }
