@@ -34,6 +34,23 @@ static void admin_answer_number(skvd_request *request, uint64_t id) {
                    json_pack("{s:I}", "job", (json_int_t)id));
 }
 
+static void admin_answer_job(skvd_request *request, uint64_t id) {
+  json_t *json;
+  switch (skvd_jobs_describe(request->app->jobs, id, &json)) {
+  case SKVD_NO_PROBLEM:
+    skvd_answer_json(request, 200, "application/json", json);
+    break;
+  case SKVD_JOB_NOT_FOUND:
+    skvd_answer_problem(request, SKVD_JOB_NOT_FOUND,
+                        "no such job, or over %d have ended since",
+                        SKVD_JOBS_KEPT);
+    break;
+  default:
+    skvd_answer_problem(request, SKVD_OVERLOADED, "out of memory");
+    break;
+  }
+}
+
 static void admin_refuse(skvd_request *request, const admin_order *order) {
   const char *kind = skvd_job_kind_name(order->kind);
   switch (order->problem) {
@@ -60,8 +77,7 @@ static void admin_finish(skvd_request *request) {
   } else if (waiter->code != STRATAKV_OK) {
     skvd_answer_store_error(request, waiter->code, &waiter->error);
   } else {
-    skvd_answer_json(request, 200, "application/json",
-                     skvd_jobs_describe(request->app->jobs, waiter->job));
+    admin_answer_job(request, waiter->job);
   }
 }
 
@@ -216,17 +232,8 @@ static void admin_job(skvd_request *request) {
   size_t len;
   const char *tail = skvd_request_tail(request, &len);
   int64_t id;
-  json_t *json = NULL;
-  if (skvd_parse_int64(tail, len, &id) && id > 0) {
-    json = skvd_jobs_describe(request->app->jobs, (uint64_t)id);
-  }
-  if (json == NULL) {
-    skvd_answer_problem(request, SKVD_JOB_NOT_FOUND,
-                        "no such job, or over %d have ended since",
-                        SKVD_JOBS_KEPT);
-    return;
-  }
-  skvd_answer_json(request, 200, "application/json", json);
+  if (!skvd_parse_int64(tail, len, &id) || id < 0) id = 0; /* no job's */
+  admin_answer_job(request, (uint64_t)id);
 }
 
 /* ---- The table ----------------------------------------------------------- */

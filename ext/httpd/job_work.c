@@ -9,6 +9,12 @@ const char *skvd_job_kind_name(skvd_job_kind kind) {
   return names[kind];
 }
 
+static int work_no_memory(stratakv_error *error) {
+  error->code = STRATAKV_NOMEM;
+  snprintf(error->message, sizeof error->message, "out of memory");
+  return STRATAKV_NOMEM;
+}
+
 /* ---- verify -------------------------------------------------------------- */
 
 typedef struct work_findings {
@@ -53,9 +59,8 @@ static int work_verify(const skvd_job_work *work, stratakv_error *error,
   int rc = findings.rows == NULL ? STRATAKV_NOMEM
                                  : stratakv_check(work->store, &watch, error);
   if (findings.rows == NULL || findings.is_out_of_memory) {
-    rc = STRATAKV_NOMEM; /* not the interruption that the store was told of */
-    error->code = rc;
-    snprintf(error->message, sizeof error->message, "out of memory");
+    /* not the interruption that the store was told of */
+    rc = work_no_memory(error);
   }
   if (rc == STRATAKV_CORRUPT && findings.damages > 0) rc = STRATAKV_OK;
   if (rc != STRATAKV_OK) {
@@ -65,7 +70,7 @@ static int work_verify(const skvd_job_work *work, stratakv_error *error,
   *result = json_pack("{s:b,s:I,s:I,s:o}", "clean", findings.damages == 0,
                       "count", (json_int_t)findings.count, "damaged",
                       (json_int_t)findings.damages, "findings", findings.rows);
-  return STRATAKV_OK;
+  return *result != NULL ? STRATAKV_OK : work_no_memory(error);
 }
 
 /* ---- The others ---------------------------------------------------------- */
@@ -75,13 +80,20 @@ static int work_backup(const skvd_job_work *work, stratakv_error *error,
   work_findings unused = {.work = work};
   stratakv_watch watch = {NULL, work_progress, &unused};
   uint64_t lsn = 0;
-  int rc =
+  /* Made before: a backup that is there has not failed. */
+  json_t *json =
+      json_pack("{s:s,s:I}", "name", work->name, "version", (json_int_t)0);
+  int rc;
+  if (json == NULL) return work_no_memory(error);
+  rc =
       stratakv_backup(work->store, work->base, work->name, &watch, error, &lsn);
-  if (rc == STRATAKV_OK) {
-    *result =
-        json_pack("{s:s,s:I}", "name", work->name, "version", (json_int_t)lsn);
+  if (rc != STRATAKV_OK) {
+    json_decref(json);
+    return rc;
   }
-  return rc;
+  json_integer_set(json_object_get(json, "version"), (json_int_t)lsn);
+  *result = json;
+  return STRATAKV_OK;
 }
 
 int skvd_job_do(const skvd_job_work *work, stratakv_error *error,

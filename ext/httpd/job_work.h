@@ -35,8 +35,9 @@ typedef struct skvd_job_work {
 const char *skvd_job_kind_name(skvd_job_kind kind);
 
 /*
- * Do it. *result is an object with what came of it; NULL if it failed or
- * without memory. Damage that a verify finds is its result, and no failure.
+ * Do it. *result is an object with what came of it, NULL if it failed; for a
+ * flush or compaction NULL is as good as an empty one. Damage that a verify
+ * finds is its result, and no failure.
  */
 int skvd_job_do(const skvd_job_work *work, stratakv_error *error,
                 json_t **result);

@@ -30,7 +30,7 @@ typedef struct job {
   skvd_waiter *waiters;
   int code;             /* ended */
   stratakv_error error; /* failed */
-  json_t *result;       /* done: an object, or NULL without memory */
+  json_t *result;       /* done: an object; NULL is an empty one */
 } job;
 
 /* The thread of one kind. */
@@ -217,6 +217,13 @@ skvd_problem skvd_jobs_begin(skvd_jobs *jobs, skvd_job_kind kind,
 
 /* ---- Asking -------------------------------------------------------------- */
 
+/* A message that is not UTF-8 is left out. */
+static json_t *jobs_error(const job *j) {
+  return json_pack("{s:s,s:o*}", "code",
+                   skvd_problem_code(skvd_problem_of_store(j->code)), "detail",
+                   json_string(j->error.message));
+}
+
 static json_t *jobs_document(const job *j) {
   static const char *const names[] = {"running", "running", "done", "failed"};
   json_t *result =
@@ -225,26 +232,27 @@ static json_t *jobs_document(const job *j) {
       json_pack("{s:I,s:s,s:s,s:f,s:o}", "job", (json_int_t)j->id, "kind",
                 skvd_job_kind_name(j->kind), "state", names[j->state],
                 "progress", j->permille / 1000.0, "result", result);
-  if (json != NULL && j->state == JOB_FAILED) {
-    /* A message that is not UTF-8 is left out. */
-    json_object_set_new(
-        json, "error",
-        json_pack("{s:s,s:o*}", "code",
-                  skvd_problem_code(skvd_problem_of_store(j->code)), "detail",
-                  json_string(j->error.message)));
+  if (json != NULL && j->state == JOB_FAILED &&
+      json_object_set_new(json, "error", jobs_error(j)) != 0) {
+    json_decref(json);
+    return NULL;
   }
   return json;
 }
 
-json_t *skvd_jobs_describe(skvd_jobs *jobs, uint64_t id) {
-  json_t *json = NULL;
+skvd_problem skvd_jobs_describe(skvd_jobs *jobs, uint64_t id, json_t **out) {
+  skvd_problem problem = SKVD_JOB_NOT_FOUND;
   job *j;
+  *out = NULL;
   pthread_mutex_lock(&jobs->mutex);
   for (j = jobs->first; j != NULL && j->id != id; j = j->next) {
   }
-  if (j != NULL) json = jobs_document(j);
+  if (j != NULL) {
+    *out = jobs_document(j);
+    problem = *out != NULL ? SKVD_NO_PROBLEM : SKVD_OVERLOADED;
+  }
   pthread_mutex_unlock(&jobs->mutex);
-  return json;
+  return problem;
 }
 
 /* Move the waiters of a job whose time is over to another list. */

@@ -65,9 +65,14 @@ skvd_problem skvd_jobs_begin(skvd_jobs *jobs, skvd_job_kind kind,
                              skvd_job_how how, const char *name,
                              skvd_waiter *waiter, uint64_t *id);
 
-/* {"job":..,"kind":..,"state":..,"progress":..,"result":{..}}, with "error"
- * if it failed; NULL if there is no such job, or no memory. */
-json_t *skvd_jobs_describe(skvd_jobs *jobs, uint64_t id);
+/*
+ * {"job":..,"kind":..,"state":..,"progress":..,"result":{..}}, with "error"
+ * if it failed; *out is NULL with a problem.
+ *
+ * SKVD_JOB_NOT_FOUND  there is no such job, or it is forgotten
+ * SKVD_OVERLOADED     no memory for all of it
+ */
+skvd_problem skvd_jobs_describe(skvd_jobs *jobs, uint64_t id, json_t **out);
 
 /* Let those go whose time is over. */
 void skvd_jobs_tick(skvd_jobs *jobs, int64_t now_ms);

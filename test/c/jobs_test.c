@@ -3,8 +3,11 @@
  *
  *   1  what ended last is kept, however long ago it began
  *   2  stopping: who waits is told, what was not begun is not done
+ *   3  without memory a job is described as a whole, or not at all
+ *   4  without memory a verify or backup fails, or says what came of it
  */
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ext/httpd/jobs.h"
@@ -34,7 +37,8 @@ int __wrap_skvd_job_do(const skvd_job_work *work, stratakv_error *error,
   while (work->kind == SKVD_VERIFY && !gate.is_open)
     pthread_cond_wait(&gate.moved, &gate.mutex);
   pthread_mutex_unlock(&gate.mutex);
-  *result = json_object();
+  *result = json_pack("{s:b,s:i,s:[{s:s,s:i},{s:n}]}", "clean", 0, "damaged", 1,
+                      "findings", "file", "000001.seg", "offset", 7, "file");
   return STRATAKV_OK;
 }
 
@@ -61,8 +65,15 @@ static void wait_for(const unsigned *what, unsigned count) {
 
 /* ---- Tests --------------------------------------------------------------- */
 
+static json_t *describe(skvd_jobs *jobs, uint64_t id) {
+  json_t *json;
+  skvd_problem problem = skvd_jobs_describe(jobs, id, &json);
+  CHECK(problem == (json != NULL ? SKVD_NO_PROBLEM : SKVD_JOB_NOT_FOUND));
+  return json;
+}
+
 static bool is_in_state(skvd_jobs *jobs, uint64_t id, const char *state) {
-  json_t *json = skvd_jobs_describe(jobs, id);
+  json_t *json = describe(jobs, id);
   const char *is = json_string_value(json_object_get(json, "state"));
   bool same = is != NULL && strcmp(is, state) == 0;
   json_decref(json);
@@ -70,7 +81,7 @@ static bool is_in_state(skvd_jobs *jobs, uint64_t id, const char *state) {
 }
 
 static bool is_known(skvd_jobs *jobs, uint64_t id) {
-  json_t *json = skvd_jobs_describe(jobs, id);
+  json_t *json = describe(jobs, id);
   json_decref(json);
   return json != NULL;
 }
@@ -138,8 +149,108 @@ static void test_stop(void) {
   skvd_jobs_free(jobs);
 }
 
+/* ---- Memory -------------------------------------------------------------- */
+
+static unsigned json_calls, json_nth; /* that one fails, 0 is none */
+
+static void *json_failing(size_t size) {
+  return ++json_calls == json_nth ? NULL : malloc(size);
+}
+
+static void test_describe(void) {
+  skvd_jobs *jobs = skvd_jobs_start(NULL, NULL);
+  skvd_waiter waiter;
+  uint64_t id;
+  json_t *whole;
+  if (!CHECK(jobs != NULL)) return;
+  gate.told = 0;
+  begin(jobs, SKVD_FLUSH, &waiter, &id);
+  wait_for(&gate.told, 1);
+  json_set_alloc_funcs(json_failing, free);
+  whole = describe(jobs, id);
+  json_calls = 0;
+  json_decref(describe(jobs, id));
+  unsigned calls = json_calls;
+  CHECK(calls > 20);
+  for (unsigned n = 1; n <= calls; n++) {
+    json_t *json;
+    skvd_problem problem;
+    json_calls = 0;
+    json_nth = n;
+    problem = skvd_jobs_describe(jobs, id, &json);
+    json_nth = 0;
+    CHECK(problem == SKVD_OVERLOADED ? json == NULL : json_equal(json, whole));
+    json_decref(json);
+  }
+  json_set_alloc_funcs(malloc, free);
+  json_decref(whole);
+  skvd_jobs_stop(jobs);
+  skvd_jobs_free(jobs);
+}
+
+int __real_skvd_job_do(const skvd_job_work *work, stratakv_error *error,
+                       json_t **result);
+
+static int no_progress(void *arg, double done) {
+  (void)arg;
+  (void)done;
+  return 0;
+}
+
+/* Has the result what the kind's must have? */
+static bool is_told(const skvd_job_work *work, const json_t *result) {
+  if (work->kind == SKVD_BACKUP)
+    return json_integer_value(json_object_get(result, "version")) > 0;
+  return json_is_true(json_object_get(result, "clean")) &&
+         json_is_array(json_object_get(result, "findings"));
+}
+
+static void do_failing(const skvd_job_work *work) {
+  bool is_done = false;
+  json_set_alloc_funcs(json_failing, free);
+  for (unsigned n = 1; !is_done && n < 100; n++) {
+    stratakv_error error = {0, ""};
+    json_t *result;
+    json_calls = 0;
+    json_nth = n;
+    int rc = __real_skvd_job_do(work, &error, &result);
+    is_done = json_calls < n;
+    json_nth = 0;
+    if (rc == STRATAKV_OK) {
+      CHECK(is_told(work, result));
+    } else {
+      CHECK(rc == STRATAKV_NOMEM && error.code == rc && result == NULL &&
+            strcmp(error.message, "out of memory") == 0);
+    }
+    json_decref(result);
+  }
+  json_set_alloc_funcs(malloc, free);
+  CHECK(is_done);
+}
+
+static void test_work(void) {
+  skvd_job_work work = {.name = "jobs_test.backup", .progress = no_progress};
+  stratakv_options options;
+  stratakv_table_info table;
+  stratakv_options_init(&options);
+  options.create = 1;
+  if (!CHECK(stratakv_open("jobs_test.store", &options, NULL, &work.store) ==
+             STRATAKV_OK))
+    return;
+  CHECK(stratakv_table(work.store, "kv", 0, 1, NULL, &table) == STRATAKV_OK);
+  CHECK(stratakv_put(work.store, table.id, "k", 1, "v", 1, NULL, NULL) ==
+        STRATAKV_OK);
+  work.kind = SKVD_VERIFY;
+  do_failing(&work);
+  work.kind = SKVD_BACKUP;
+  do_failing(&work);
+  CHECK(stratakv_close(work.store, NULL) == STRATAKV_OK);
+}
+
 int main(void) {
   test_kept();
   test_stop();
+  test_describe();
+  test_work();
   return check_end();
 }
