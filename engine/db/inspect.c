@@ -148,7 +148,7 @@ static int inspect_owners(skv_inspect *inspect, const skv_buf *bytes,
                           skv_err *err) {
   const char *p = (const char *)bytes->data, *end = p + bytes->size;
   const char *body = memchr(p, '\n', bytes->size);
-  char want[32] = "";
+  char want[64] = "";
   if (body)
     snprintf(want, sizeof want, "stratakv-owners 1 %016" PRIx64,
              skv_checksum(body + 1, (size_t)(end - body - 1), 0));
