@@ -12,6 +12,7 @@
 
 #include "ext/httpd/jobs.h"
 #include "test/c/check.h"
+#include "test/c/real_dir.h"
 
 /* ---- Work ---------------------------------------------------------------- */
 
@@ -229,12 +230,13 @@ static void do_failing(const skvd_job_work *work) {
 }
 
 static void test_work(void) {
-  skvd_job_work work = {.name = "jobs_test.backup", .progress = no_progress};
+  skvd_job_work work = {.name = "backup", .progress = no_progress};
   stratakv_options options;
   stratakv_table_info table;
   stratakv_options_init(&options);
   options.create = 1;
-  if (!CHECK(stratakv_open("jobs_test.store", &options, NULL, &work.store) ==
+  work.base = real_dir;
+  if (!CHECK(stratakv_open(real_path("store"), &options, NULL, &work.store) ==
              STRATAKV_OK))
     return;
   CHECK(stratakv_table(work.store, "kv", 0, 1, NULL, &table) == STRATAKV_OK);
@@ -251,6 +253,8 @@ int main(void) {
   test_kept();
   test_stop();
   test_describe();
+  real_dir_make_quick("jobs_test");
   test_work();
+  real_dir_remove();
   return check_end();
 }
