@@ -18,8 +18,8 @@ typedef struct skv_inspect {
   stratakv_line line;
   void *arg;
   bool damaged;
-  skv_err first; /* the first damage */
-  unsigned pauses;
+  skv_err first;   /* the first damage */
+  unsigned pauses; /* of searches, so far */
 } skv_inspect;
 
 /* One line; INTERRUPT. */

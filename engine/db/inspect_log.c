@@ -58,9 +58,9 @@ typedef struct log_lines {
   uint32_t epoch;        /* this epoch; so there is none behind later ones */
 } log_lines;
 
-#define LOG_PROOF_PASSES                                                       \
-  64u /* over the file: damaged places that nothing
-                                proves to have been synced are few */
+/* Over the file: damaged places that nothing proves to have been synced are
+ * few. */
+#define LOG_PROOF_PASSES 64u
 
 #define LOG_UNTRIED ": more places there look like one than could be tried"
 

@@ -6,10 +6,10 @@
  *   or flushed and not removed yet is among them, so entries that were deleted
  *   may come back. Of a manifest whose end is damaged the tables are taken.
  *
- * TORN TAIL  Bytes that are no edit, with surely none behind them, are what a power
- *   cut leaves of an edit that was being written. It did nothing yet as long as
- *   every file is there that the edits before it name, and no log is newer
- *   (salvage_judge): then they are all of it.
+ * TORN TAIL  Bytes that are no edit, with surely none behind them, are what a
+ *   power cut leaves of an edit that was being written. It did nothing yet as
+ *   long as every file is there that the edits before it name, and no log is
+ *   newer (salvage_judge): then they are all of it.
  */
 #include "engine/db/salvage.h"
 

@@ -82,6 +82,11 @@ static bool manifest_is_plausible(const uint8_t *p, uint64_t left) {
   return size != 0 && size <= left - SKV_EDIT_HEADER && skv_get32(p + 12) == 0;
 }
 
+/* Bytes that are summed to try it: a length that 32 bits may not hold. */
+static uint64_t manifest_cost(const uint8_t *p) {
+  return SKV_EDIT_HEADER + (uint64_t)skv_get32(p + 8);
+}
+
 /* Whether p, with so many bytes left, begins a valid edit; INV-8. */
 static bool manifest_valid(const uint8_t *p, uint64_t left,
                            const uint8_t store_id[16], uint64_t file,
@@ -120,7 +125,7 @@ int skv_manifest_seek(const uint8_t *bytes, size_t size,
   for (; rc == STRATAKV_OK && *offset < size; *offset += 8) {
     const uint8_t *p = bytes + *offset;
     *found = manifest_is_plausible(p, size - *offset) &&
-             skv_seek_try(seek, *offset, SKV_EDIT_HEADER + skv_get32(p + 8)) &&
+             skv_seek_try(seek, *offset, manifest_cost(p)) &&
              skv_manifest_edit_at(bytes, size, store_id, file, *offset, out);
     if (*found) break;
     rc = skv_seek_step(seek, 8, err);
@@ -237,7 +242,7 @@ static const char *manifest_later(const manifest_reader *r) {
   for (; offset < manifest_limit(r); offset += 8) {
     const uint8_t *p = manifest_at(r, offset);
     if (manifest_is_plausible(p, manifest_limit(r) - offset) &&
-        skv_seek_try(&seek, offset, SKV_EDIT_HEADER + skv_get32(p + 8)) &&
+        skv_seek_try(&seek, offset, manifest_cost(p)) &&
         manifest_is_edit(r, offset, &payload))
       return "invalid edit before a valid one";
   }

@@ -198,9 +198,10 @@ static void wal_go_on(const uint8_t *record, uint64_t offset,
 
 bool skv_wal_find(const uint8_t *bytes, uint64_t limit, uint64_t offset,
                   skv_wal_place *place) {
+  if (offset < SKV_WAL_HEADER || offset % 8 != 0 || offset > limit)
+    return false;
   const uint8_t *record = bytes + offset;
-  if (offset < SKV_WAL_HEADER || offset % 8 != 0 || offset > limit ||
-      !wal_is_plausible(record, limit - offset) ||
+  if (!wal_is_plausible(record, limit - offset) ||
       !wal_checksum_ok(record, place, offset))
     return false;
   wal_go_on(record, offset, place);
