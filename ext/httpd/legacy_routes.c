@@ -89,12 +89,13 @@ static int legacy_put_value(json_t *json, const stratakv_typed *typed) {
   char number[SKVD_NUMBER_SIZE];
   size_t len;
   const char *text = skvd_value_text(typed, number, &len);
-  json_t *string =
-      typed->type == STRATAKV_BLOB ? NULL : json_stringn(text, len);
-  if (typed->type == STRATAKV_NULL) {
-    json_decref(string);
+  json_t *string = NULL;
+  bool no_memory = false;
+  if (typed->type == STRATAKV_NULL)
     return json_object_set_new(json, "value", json_null());
-  }
+  if (typed->type != STRATAKV_BLOB)
+    string = skv_json_string(text, len, &no_memory);
+  if (no_memory) return -1;
   if (string != NULL) return json_object_set_new(json, "value", string);
   if (json_object_set_new(json, "value", skv_json_base64(text, len)) != 0) {
     return -1;
@@ -107,8 +108,10 @@ static json_t *legacy_entry(const skvd_request *request,
                             const stratakv_typed *typed) {
   const skvd_param *key = skvd_request_param(request, "key");
   json_t *json = json_object();
-  json_t *name = json_stringn(key->value, key->value_len);
-  if (name == NULL) name = skv_json_base64(key->value, key->value_len);
+  bool no_memory;
+  json_t *name = skv_json_string(key->value, key->value_len, &no_memory);
+  if (name == NULL && !no_memory)
+    name = skv_json_base64(key->value, key->value_len);
   if (json_object_set_new(json, "key", name) != 0 ||
       (typed != NULL && legacy_put_value(json, typed) != 0) ||
       json_object_set_new(json, "found", json_boolean(typed != NULL)) != 0) {

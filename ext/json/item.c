@@ -6,16 +6,8 @@
 #include <string.h>
 
 #include "ext/json/json.h"
-#include "ext/json/utf8.h"
 
 /* ---- To JSON ------------------------------------------------------------- */
-
-/* A string; NULL if it is no UTF-8, or without memory. */
-static json_t *item_text(const void *bytes, size_t len, bool *no_memory) {
-  json_t *text = json_stringn(bytes, len);
-  *no_memory = text == NULL && skv_utf8_is_valid(bytes, len);
-  return text;
-}
 
 static int item_put_key(json_t *item, int key_type, const void *key,
                         size_t len) {
@@ -25,7 +17,8 @@ static int item_put_key(json_t *item, int key_type, const void *key,
     return json_object_set_new(item, "key",
                                json_integer(stratakv_int_key_value(key)));
   }
-  if (key_type == STRATAKV_KEY_TEXT) text = item_text(key, len, &no_memory);
+  if (key_type == STRATAKV_KEY_TEXT)
+    text = skv_json_string(key, len, &no_memory);
   if (no_memory) return -1;
   if (text != NULL) return json_object_set_new(item, "key", text);
   return json_object_set_new(item, "key_b64", skv_json_base64(key, len));
@@ -35,7 +28,7 @@ static int item_put_bytes(json_t *item, const stratakv_typed *value) {
   json_t *text = NULL;
   bool no_memory = false;
   if (value->type == STRATAKV_TEXT)
-    text = item_text(value->data, value->size, &no_memory);
+    text = skv_json_string(value->data, value->size, &no_memory);
   if (no_memory) return -1;
   if (text != NULL) return json_object_set_new(item, "value", text);
   if (value->type == STRATAKV_TEXT &&

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "ext/json/utf8.h"
+
 /* Step over a string that began before p; stops at its closing quote. */
 static const char *json_skip_string(const char *p, const char *end) {
   while (p < end && *p != '"') p += *p == '\\' ? 2 : 1;
@@ -57,6 +59,12 @@ json_t *skv_json_parse(const char *text, size_t len, size_t flags,
   if (!json_refused) return json;
   json_decref(json);
   return NULL;
+}
+
+json_t *skv_json_string(const void *bytes, size_t len, bool *no_memory) {
+  json_t *text = json_stringn(len > 0 ? bytes : "", len);
+  *no_memory = text == NULL && skv_utf8_is_valid(bytes, len);
+  return text;
 }
 
 static char base64_digit(unsigned value) {

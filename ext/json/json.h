@@ -30,6 +30,10 @@ bool skv_json_is_modest(const char *text, size_t len);
 json_t *skv_json_parse(const char *text, size_t len, size_t flags,
                        json_error_t *error, bool *no_memory);
 
+/* Bytes as a string. NULL if they are no UTF-8, with *no_memory false, or
+ * without memory, with *no_memory true. */
+json_t *skv_json_string(const void *bytes, size_t len, bool *no_memory);
+
 /* Bytes as base64, NULL without memory. */
 json_t *skv_json_base64(const void *bytes, size_t len);
 
