@@ -224,7 +224,7 @@ static void kv_attempt(skvd_request *request, const skvd_state *state) {
     return;
   }
   write->existed = state->exists;
-  if (write->is_delete && !state->exists) {
+  if (write->is_delete && !state->exists && skvd_lookup_is_durable(request)) {
     kv_answer_written(request); /* an absent key needs no tombstone */
   } else if (write->attempts == KV_MOST_ATTEMPTS) {
     skvd_answer_problem(request, SKVD_BUSY, "others keep changing the key");
@@ -276,7 +276,7 @@ static void kv_submit(skvd_request *request) {
                           &write->existed)) {
     return;
   }
-  if (write->is_delete && !write->existed) {
+  if (write->is_delete && !write->existed && skvd_lookup_is_durable(request)) {
     kv_answer_written(request);
   } else {
     skvd_write_submit(request, NULL, kv_finish);

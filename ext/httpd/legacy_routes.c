@@ -216,7 +216,7 @@ static void legacy_delete(skvd_request *request) {
                           &write->existed)) {
     return;
   }
-  if (write->existed) {
+  if (write->existed || !skvd_lookup_is_durable(request)) {
     skvd_write_submit(request, NULL, legacy_finish_write);
   } else {
     legacy_finish_write(request);

@@ -56,3 +56,27 @@ bool skvd_lookup_entry(skvd_request *request, uint32_t table,
   }
   return true;
 }
+
+/* Places in the log. */
+typedef struct lookup_places {
+  double visible;
+  double durable;
+} lookup_places;
+
+static int lookup_place(void *arg, const char *name, double value,
+                        const char *unit, const char *help) {
+  lookup_places *places = arg;
+  (void)unit;
+  (void)help;
+  if (strcmp(name, "stratakv_visible_lsn") == 0) places->visible = value;
+  if (strcmp(name, "stratakv_durable_lsn") == 0) places->durable = value;
+  return 0;
+}
+
+bool skvd_lookup_is_durable(const skvd_request *request) {
+  lookup_places places = {1, 0};
+  if (request->app->options->sync != STRATAKV_SYNC_FULL) return true;
+  return stratakv_stats(request->app->store, lookup_place, &places, NULL) ==
+             STRATAKV_OK &&
+         places.durable >= places.visible;
+}

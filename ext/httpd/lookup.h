@@ -30,4 +30,8 @@ bool skvd_lookup_entry(skvd_request *request, uint32_t table,
                        const skvd_key *key, bool *exists, stratakv_value *value,
                        stratakv_typed *typed);
 
+/* Does what a lookup showed survive a power cut, as far as --sync promises
+ * that? Others may write with less. */
+bool skvd_lookup_is_durable(const skvd_request *request);
+
 #endif
