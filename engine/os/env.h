@@ -57,8 +57,8 @@ typedef struct skv_dir_info {
   char path[4096];    /* canonical absolute path */
 } skv_dir_info;
 
-/* file_open flags. What CREATE makes is as the directory is, without x: 0600
- * in one of 0700, 0660 and its group in one of 0770. */
+/* file_open flags. What CREATE makes is for whom the directory is for: 0600 in
+ * one of 0700, 0660 and its group in one of 0770; never for others. */
 #define SKV_FILE_WRITE 1     /* read and write; else read only */
 #define SKV_FILE_CREATE 2    /* make it if missing */
 #define SKV_FILE_EXCLUSIVE 4 /* with CREATE: CONSTRAINT if it exists */

@@ -46,19 +46,25 @@ static int posix_not_regular(skv_err *err, const char *name) {
   return SKV_ERROR(err, STRATAKV_CANTOPEN, "%s is not a regular file", name);
 }
 
-/* A new file is for those whom the directory is for: it takes the directory's
- * mode without x, whatever the umask, and its group; from the superuser also
- * its owner, who could not open it otherwise. What is not ours to do, as in a
- * user namespace, is left; group bits are not for another group. */
+/* A new file is for the user and the group whom the directory is for, and for
+ * nobody else: 0755 is a habit and not a wish to publish. */
+static mode_t posix_mode_in(const struct stat *dir) {
+  return 0600 | (dir->st_mode & 0060);
+}
+
+/* It has that mode whatever the umask, and the directory's group; from the
+ * superuser also its owner, who could not open it otherwise. What is not ours
+ * to do, as in a user namespace, is left; group bits are not for another
+ * group. */
 static void posix_share(int fd, const struct stat *dir) {
   struct stat st;
   if (fstat(fd, &st) != 0) return;
-  mode_t mode = dir->st_mode & 0666;
+  mode_t mode = posix_mode_in(dir);
   bool is_root = geteuid() == 0;
   if (st.st_gid != dir->st_gid || (is_root && st.st_uid != dir->st_uid)) {
     uid_t owner = is_root ? dir->st_uid : (uid_t)-1;
     int failed = fchown(fd, owner, dir->st_gid);
-    if (failed) mode &= ~(mode_t)0070;
+    if (failed) mode = 0600;
   }
   if ((st.st_mode & 0777) != mode) {
     int failed = fchmod(fd, mode);
@@ -73,7 +79,8 @@ static int posix_open_file(int dir_fd, const char *name, int flags) {
   if (!(flags & O_CREAT)) return skv_posix_openat(dir_fd, name, flags, 0);
   if (fstat(dir_fd, &dir) != 0) return -1;
   for (;;) {
-    int fd = skv_posix_openat(dir_fd, name, flags | O_EXCL, 0600);
+    mode_t mode = posix_mode_in(&dir); /* at once: the group may be waiting */
+    int fd = skv_posix_openat(dir_fd, name, flags | O_EXCL, mode);
     if (fd >= 0) {
       posix_share(fd, &dir);
       return fd;

@@ -287,6 +287,10 @@ static void test_group(void) {
   CHECK(as(USER + 1, GROUP, fill, "group") == 0);
   modes_of("group", &any, &all);
   CHECK(any == 0660 && all == 0660);
+  CHECK(mkdir(path_of("open"), 0700) == 0 && chmod(path_of("open"), 0777) == 0);
+  OK(fill("open"));
+  modes_of("open", &any, &all);
+  CHECK(any == 0660 && all == 0660);
 }
 
 /* ---- A copy with holes --------------------------------------------------- */
