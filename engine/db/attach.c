@@ -143,20 +143,11 @@ static int attach_alone(skv_db *db, bool create, skv_err *err) {
 
 /* A page of one's own, for a replay that nobody else sees (P7). It begins as
  * what the others left, or change just now: what they vouched for must be
- * there. A page that cannot be opened or has another size vouches for
- * nothing. */
+ * there. */
 static int attach_private(skv_db *db, skv_err *err) {
-  skv_buf page = {0};
   db->is_private = true;
-  db->shared = skv_aligned(4096, SKV_SHARED_SIZE);
-  if (!db->shared) return skv_error_nomem(err);
-  memset(db->shared, 0, SKV_SHARED_SIZE);
-  int rc =
-      skv_store_read_file(db->store, "SHARED", SKV_SHARED_SIZE, err, &page);
-  if (rc == STRATAKV_OK && page.size == SKV_SHARED_SIZE)
-    memcpy(db->shared, page.data, SKV_SHARED_SIZE);
-  skv_buf_clear(&page);
-  if (rc == STRATAKV_NOMEM || rc == STRATAKV_IOERR) return rc;
+  int rc = skv_page_copy(db->store, err, &db->shared);
+  if (rc != STRATAKV_OK) return rc;
   return skv_db_recover(db, err);
 }
 

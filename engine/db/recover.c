@@ -17,28 +17,31 @@
 
 /* ---- The shared page --------------------------------------------------- */
 
-/* What the last users left in the page, if this boot's (P7). */
-typedef struct recover_page {
-  bool fenced; /* a sync failed, and not everything was written again since */
-  bool known;  /* not fenced, and the page was whole: */
-  uint64_t durable;
-  skv_head_pos head;
-  uint64_t visible; /* beside others: they may still undo what is above */
-} recover_page;
+int skv_page_copy(skv_store *store, skv_err *err, skv_shared **out) {
+  skv_buf page = {0};
+  *out = skv_aligned(4096, SKV_SHARED_SIZE);
+  if (!*out) return skv_error_nomem(err);
+  memset(*out, 0, SKV_SHARED_SIZE);
+  int rc = skv_store_read_file(store, "SHARED", SKV_SHARED_SIZE, err, &page);
+  if (rc == STRATAKV_OK && page.size == SKV_SHARED_SIZE)
+    memcpy(*out, page.data, SKV_SHARED_SIZE);
+  skv_buf_clear(&page);
+  return rc == STRATAKV_NOMEM || rc == STRATAKV_IOERR ? rc : STRATAKV_OK;
+}
 
-static recover_page recover_read_page(skv_db *db) {
-  recover_page page = {.visible = UINT64_MAX};
-  const skv_shared *shared = db->shared;
+skv_page skv_page_read(skv_env *env, const skv_shared *shared,
+                       const uint8_t store_id[16], bool beside) {
+  skv_page page = {.visible = UINT64_MAX};
   uint8_t boot[16];
-  db->env->boot_id(db->env, boot);
+  env->boot_id(env, boot);
   if (memcmp(shared->boot_id, boot, 16) != 0 ||
-      memcmp(shared->store_id, db->store_id, 16) != 0)
+      memcmp(shared->store_id, store_id, 16) != 0)
     return page;
   page.fenced = skv_peek(&shared->fence) != 0 || skv_peek(&shared->rescue) != 0;
   page.durable = skv_peek(&shared->durable);
   page.head = skv_peek(&shared->head);
   uint64_t magic = skv_peek(&shared->magic);
-  if (db->is_beside && magic == SKV_SHARED_MAGIC)
+  if (beside && magic == SKV_SHARED_MAGIC)
     page.visible = skv_peek(&shared->visible);
   page.known = !page.fenced &&
                (magic == SKV_SHARED_MAGIC || magic == SKV_SHARED_RECOVERING) &&
@@ -46,12 +49,17 @@ static recover_page recover_read_page(skv_db *db) {
   return page;
 }
 
+uint64_t skv_page_least(const skv_page *page, uint64_t start, uint64_t size) {
+  if (!page->known || page->durable > skv_wal_lsn(start, size)) return 0;
+  return page->durable < page->visible ? page->durable : page->visible;
+}
+
 /* Begin the page: no magic until the state is complete. That there was a fence
  * must not be forgotten, wherever this is interrupted; nor what was durable and
  * published, or damage that is refused now would be taken for the end of the
  * log, or of the manifest, by the next one who opens. Volatile: in this order,
  * of which nobody but its own death can see anything. */
-static void recover_clear_page(skv_db *db, const recover_page *page) {
+static void recover_clear_page(skv_db *db, const skv_page *page) {
   volatile skv_shared *shared = db->shared;
   uint8_t boot[16];
   db->env->boot_id(db->env, boot);
@@ -149,7 +157,7 @@ int skv_db_create(skv_db *db, skv_err *err) {
 
   int rc = db->env->random(db->env, db->store_id, 16, err);
   if (rc != STRATAKV_OK) return rc;
-  recover_clear_page(db, &(recover_page){0});
+  recover_clear_page(db, &(skv_page){0});
   rc = recover_claim(db, err);
   if (rc == STRATAKV_OK) rc = recover_new_log(db, wal, start, 0, size, err);
   SKV_POINT("create.logged");
@@ -281,7 +289,7 @@ static int recover_build(void *arg, const skv_version *version, skv_buf *edit,
  * became durable while they were there it was not acknowledged, and its writer
  * or gc of a survivor took them: OK, the log ends before it. Else they are
  * lost. */
-static int recover_ingest_gone(const recover_page *page, uint64_t lsn,
+static int recover_ingest_gone(const skv_page *page, uint64_t lsn,
                                skv_err *err) {
   if (!page->known || page->durable <= lsn) return STRATAKV_OK;
   char what[sizeof err->message] = "";
@@ -293,7 +301,7 @@ static int recover_ingest_gone(const recover_page *page, uint64_t lsn,
 
 /* Looked at before the page says that the record is durable. */
 static int recover_seek_ingest(skv_db *db, const skv_memlog *log,
-                               recover_end *end, const recover_page *page,
+                               recover_end *end, const skv_page *page,
                                skv_err *err) {
   if (end->ingest.type == 0) return STRATAKV_OK;
   uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
@@ -326,7 +334,7 @@ static void recover_count_torn(skv_db *db, const skv_memlog *log,
 /* After an unclean end: make the accepted part durable and turn to a new log
  * (P10: beyond everything the old one could have held). */
 static int recover_unclean(skv_db *db, skv_memlog *log, recover_end *end,
-                           const recover_page *page, skv_err *err) {
+                           const skv_page *page, skv_err *err) {
   uint64_t from = SKV_WAL_HEADER;
   if (page->known) from = skv_memlog_limit(log, page->durable);
   int rc = recover_seek_ingest(db, log, end, page, err);
@@ -441,7 +449,7 @@ static int recover_missing(int rc, uint64_t manifest, skv_err *err) {
 /* The page's word about the manifest counts after an unclean end only: that of
  * a clean one is its last edit. */
 static int recover_read_manifest(skv_db *db, uint64_t file,
-                                 const recover_page *page, skv_err *err,
+                                 const skv_page *page, skv_err *err,
                                  skv_version **out) {
   skv_head_pos published = page->known ? page->head : 0;
   int rc = skv_manifest_read(&db->tree, db->store_id, file, NULL, NULL,
@@ -470,7 +478,7 @@ static int recover_read_manifest(skv_db *db, uint64_t file,
   return STRATAKV_OK;
 }
 
-static int recover_load(skv_db *db, const recover_page *page, skv_err *err) {
+static int recover_load(skv_db *db, const skv_page *page, skv_err *err) {
   uint64_t file;
   skv_version *version = NULL;
   int rc = skv_head_current(db->store, err, db->store_id, &file);
@@ -511,8 +519,8 @@ static int recover_rewrite_head(skv_db *db, skv_err *err) {
 /* What a reader of its own shows of an INGEST that the log ends with: as
  * recover_ingest, and nothing is named. */
 static int recover_ingest_private(skv_db *db, const skv_memlog *log,
-                                  const recover_end *end,
-                                  const recover_page *page, skv_err *err) {
+                                  const recover_end *end, const skv_page *page,
+                                  skv_err *err) {
   skv_state *state = NULL;
   if (end->ingest.type == 0) return STRATAKV_OK;
   uint64_t lsn = skv_wal_lsn(log->start, end->ingest.offset);
@@ -542,7 +550,8 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   uint64_t file;
   int rc = skv_head_current(db->store, err, db->store_id, &file);
   if (rc != STRATAKV_OK) return rc;
-  recover_page page = recover_read_page(db);
+  skv_page page =
+      skv_page_read(db->env, db->shared, db->store_id, db->is_beside);
   recover_clear_page(db, &page);
   db->head_doubted = page.fenced;
   SKV_POINT("recover.page_cleared");
@@ -555,9 +564,8 @@ int skv_db_recover(skv_db *db, skv_err *err) {
   skv_memlog *log = state->logs[state->log_count - 1];
   uint64_t clean = state->version->clean;
   uint64_t least = clean;
-  if (page.known && clean == 0 &&
-      page.durable <= skv_wal_lsn(log->start, skv_log_size(log->log)))
-    least = page.durable < page.visible ? page.durable : page.visible;
+  if (clean == 0)
+    least = skv_page_least(&page, log->start, skv_log_size(log->log));
   recover_end end;
   rc = recover_find_end(log, least, clean != 0 ? UINT64_MAX : page.visible,
                         clean != 0, err, &end);

@@ -10,6 +10,10 @@
  *   power cut leaves of an edit that was being written. It did nothing yet as
  *   long as every file is there that the edits before it name, and no log is
  *   newer (salvage_judge): then they are all of it.
+ *
+ * LOST TAIL  Where a log ends nothing of it may be missing that the manifest
+ *   (END, CLEAN, the size) or SHARED (its durable word, as far as opening would
+ *   believe it) vouches for.
  */
 #include "engine/db/salvage.h"
 
@@ -52,6 +56,15 @@ static int salvage_lock(skv_salvage *s, skv_err *err) {
   if (info->is_read_only) return STRATAKV_OK;
   return SKV_ERROR(err, rc, "whether \"%s\" is open cannot be known: %s",
                    info->path, why.message);
+}
+
+/* Before the manifest and the logs: whoever is at work all the same only adds
+ * to what they must hold. */
+static int salvage_page(skv_salvage *s, skv_err *err) {
+  skv_err why = {0};
+  int rc = skv_page_copy(s->from, &why, &s->shared);
+  if (rc == STRATAKV_NOMEM) return skv_error_nomem(err);
+  return STRATAKV_OK; /* what cannot be read vouches for nothing */
 }
 
 static int salvage_list_one(void *arg, const skv_name *name) {
@@ -249,6 +262,8 @@ static int salvage_head(skv_salvage *s, skv_err *err) {
     if (manifests[count] != file)
       rc = salvage_manifest(s, manifests[count], err, &used);
   if (rc != STRATAKV_OK || !used) return rc;
+  s->page = skv_page_read(skv_store_env(s->from), s->shared, s->store_id,
+                          skv_store_info(s->from)->is_read_only);
   bool before = s->is_whole;
   salvage_judge(s);
   if (before && !s->is_whole)
@@ -438,6 +453,7 @@ static int salvage_run(skv_salvage *s, skv_err *err, stratakv_salvaged *out) {
 
 static void salvage_clear(skv_salvage *s) {
   skv_sorter_clear(&s->sorter);
+  skv_free(s->shared);
   skv_version_unref(s->version);
   skv_buf_clear(&s->segs);
   skv_buf_clear(&s->wals);
@@ -452,6 +468,7 @@ static int salvage_open(skv_salvage *s, skv_env *env, const char *from,
   int rc = skv_store_open(env, NULL, from, 0, err, &s->from);
   if (rc == STRATAKV_OK) rc = salvage_list(s, err);
   if (rc == STRATAKV_OK) rc = salvage_lock(s, err);
+  if (rc == STRATAKV_OK) rc = salvage_page(s, err);
   if (rc == STRATAKV_OK)
     rc = skv_target_open(env, NULL, to, s->from, SALVAGE_FIRST_FILE, err,
                          &s->target);

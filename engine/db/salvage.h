@@ -53,6 +53,8 @@ typedef struct skv_salvage {
   skv_watcher watcher;
   skv_sorter sorter;
   uint8_t store_id[16];
+  skv_shared *shared;            /* SHARED as it was found */
+  skv_page page;                 /* and what of it is believed */
   skv_version *version;          /* what the manifest says; NULL: none */
   bool is_whole;                 /* and it is all of it: other files are old */
   skv_buf segs, wals, manifests; /* uint64_t: numbers in the directory */

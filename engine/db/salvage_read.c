@@ -162,10 +162,12 @@ typedef struct log_source {
   uint64_t limit; /* of what is looked at, within the file */
   uint64_t end;   /* where the manifest says it ends, 0: not known; a file that
                      was cut ends before */
+  uint64_t least; /* nothing below this may be missing; likewise */
   skv_wal_header header;
   skv_wal_place place;
   skv_seek seek;
-  uint64_t gap; /* where damage begins that is not told yet; 0: none */
+  uint64_t gap;  /* where damage begins that is not told yet; 0: none */
+  bool told_end; /* that it is missing */
   bool ingests_only;
 } log_source;
 
@@ -251,6 +253,15 @@ static int log_take(log_source *source, const skv_wal_record *r, skv_err *err) {
   return log_batch(source, r, err);
 }
 
+/* Up to where there must be records, as far as that is known; else how far it
+ * was looked for them. */
+static uint64_t log_must_end(const log_source *source, bool tried) {
+  if (source->end > 0) return source->end;
+  if (source->least > source->limit || (source->least > 0 && tried))
+    return source->least;
+  return source->limit;
+}
+
 /* There was no record: damage up to the valid one at `to`, or (0) the end. */
 static int log_gap(log_source *source, uint64_t to, skv_err *err) {
   char text[200];
@@ -258,8 +269,10 @@ static int log_gap(log_source *source, uint64_t to, skv_err *err) {
   bool tried = source->seek.untried == 0;
   source->gap = source->seek.untried = 0;
   if (from == 0 || source->ingests_only) return STRATAKV_OK;
-  if (to == 0 && source->end == 0 && tried) return STRATAKV_OK;
-  if (to == 0) to = source->end > 0 ? source->end : source->limit;
+  if (to == 0 && source->end == 0 && tried && from >= source->least)
+    return STRATAKV_OK;
+  source->told_end = to == 0;
+  if (to == 0) to = log_must_end(source, tried);
   snprintf(text, sizeof text, "records are lost up to offset %" PRIu64 "%s", to,
            tried ? ""
                  : ": more places there look like one than could be tried");
@@ -287,11 +300,24 @@ static int log_next(log_source *source, bool *more, skv_err *err) {
 static int log_take_all(log_source *source, skv_err *err) {
   bool more = true;
   int rc = STRATAKV_OK;
-  uint64_t end = source->end > 0 ? source->end : source->limit;
+  uint64_t end = log_must_end(source, false);
   source->seek = skv_seek_new(skv_watcher_pause(&source->s->watcher));
   while (rc == STRATAKV_OK && more && source->place.offset < end)
     rc = log_next(source, &more, err);
   return rc == STRATAKV_OK ? log_gap(source, 0, err) : rc;
+}
+
+/* The file is not as long as it was made, and that is not told yet. */
+static int log_cut(log_source *source, const skv_wal_info *info, uint64_t size,
+                   skv_err *err) {
+  char text[200];
+  if (!info || size >= info->size || source->told_end || source->ingests_only)
+    return STRATAKV_OK;
+  snprintf(text, sizeof text,
+           "the file is cut off here, of %" PRIu64
+           " bytes: records may be lost",
+           info->size);
+  return skv_salvage_damage(source->s, source->name, size, err, text);
 }
 
 /* Whether the header, which is valid, is of another store than the manifest. */
@@ -309,6 +335,10 @@ static int log_header(log_source *source, const skv_wal_info *info,
   int rc =
       skv_wal_header_decode(source->bytes, size, source->name, &why, header);
   bool foreign = rc == STRATAKV_OK && log_is_foreign(source);
+  if (rc == STRATAKV_OK && !foreign && info && !source->ingests_only &&
+      (header->number != info->number || header->start != info->start))
+    return skv_salvage_damage(source->s, source->name, 0, err,
+                              "header of another log");
   if (rc == STRATAKV_OK && !foreign) return rc;
   memset(header, 0, sizeof *header);
   if (source->ingests_only) return STRATAKV_OK;
@@ -324,11 +354,21 @@ static int log_header(log_source *source, const skv_wal_info *info,
   return rc;
 }
 
+/* Where records begin to be ones that may be missing: behind a clean close, or
+ * what SHARED says was synced. */
+static uint64_t log_least(const skv_salvage *s, const skv_wal_info *info) {
+  uint64_t lsn = s->version->clean;
+  if (lsn == 0) lsn = skv_page_least(&s->page, info->start, info->size);
+  return lsn > info->start ? skv_wal_offset(info->start, lsn) : 0;
+}
+
 static void log_begin(log_source *source, const skv_wal_info *info,
                       uint64_t size) {
   const skv_wal_header *header = &source->header;
   if (info && info->end != 0 && info->start == header->start)
     source->end = skv_wal_offset(header->start, info->end);
+  else if (info && info->start == header->start)
+    source->least = log_least(source->s, info);
   source->limit = size;
   if (source->end != 0 && source->end < size) source->limit = source->end;
   source->place =
@@ -356,6 +396,7 @@ int skv_salvage_log(skv_salvage *s, uint64_t number, const skv_wal_info *info,
   if (rc == STRATAKV_OK && source.header.start != 0) {
     log_begin(&source, info, skv_in_size(in));
     rc = log_take_all(&source, err);
+    if (rc == STRATAKV_OK) rc = log_cut(&source, info, skv_in_size(in), err);
   }
   skv_in_close(in);
   return rc;

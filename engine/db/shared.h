@@ -107,6 +107,26 @@ _Static_assert(sizeof(skv_shared) <= SKV_SHARED_SIZE, "shared page size");
  * what the last users left. */
 #define SKV_SHARED_RECOVERING UINT64_C(0x3052485354415254) /* "TRATSHR0" */
 
+/* What the last users left in the page, if this boot's (P7). */
+typedef struct skv_page {
+  bool fenced; /* a sync failed, and not everything was written again since */
+  bool known;  /* not fenced, and the page was whole: */
+  uint64_t durable;
+  skv_head_pos head;
+  uint64_t visible; /* beside others: they may still undo what is above */
+} skv_page;
+
+/* A copy of SHARED, in memory for skv_free. Zeros, which vouch for nothing, if
+ * it cannot be opened or has another size. NOMEM, IOERR. */
+int skv_page_copy(skv_store *store, skv_err *err, skv_shared **out);
+/* What of it can be believed in that store; `beside` others, who may be at
+ * work. */
+skv_page skv_page_read(skv_env *env, const skv_shared *shared,
+                       const uint8_t store_id[16], bool beside);
+/* The LSN below which no record of the newest log, of `size` bytes and not
+ * closed cleanly, can be missing; 0: not known. */
+uint64_t skv_page_least(const skv_page *page, uint64_t start, uint64_t size);
+
 /* With what stands behind the word. */
 #define skv_load(p) atomic_load_explicit((p), memory_order_acquire)
 #define skv_store_word(p, v)                                                   \

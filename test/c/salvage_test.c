@@ -13,7 +13,9 @@
  *   6  a large transaction, before and after its segments have names
  *   7  logs that were cut, wherever, or are of another store; a prepared
  *      transaction that was rolled back, and one of which that is lost
- *   8  files full of what looks like long records, edits and blocks: what is
+ *   8  the tail of the newest log gone: reported if a clean close, the file's
+ *      size or SHARED vouches for it, and else not; one log in another's place
+ *   9  files full of what looks like long records, edits and blocks: what is
  *      whole behind it is found, soon, it is said that not all of it was tried,
  *      and the search can be stopped
  *
@@ -628,6 +630,113 @@ static void test_cut(void) {
   skv_env_mem_free(w.env);
 }
 
+/* The newest log of a world that nobody closed, or that was; its image. */
+static fixture_image tail_world(world *w, bool close) {
+  stratakv_options options = fixture_options();
+  stratakv_store *store = NULL;
+  fixture_image image = {0};
+  world_fill(w, 4, 0);
+  OK(skv_open_in(w->env, FIXTURE_PATH, &options, &fixture_err, &store));
+  for (uint32_t r = 0; r < 20; r++) {
+    OK(fixture_put(store, 1, r, ++w->last, NULL));
+    w->rows[0][r] = w->last;
+  }
+  if (!close) image = fixture_take(w->env);
+  OK(stratakv_close(store, &fixture_err));
+  return close ? fixture_take(w->env) : image;
+}
+
+/* Salvage it in this boot or another: how much is lost, and reported. */
+static int tail_lost(const world *w, const fixture_image *image, bool same_boot,
+                     uint64_t *findings) {
+  skv_env *env = fixture_world(image);
+  stratakv_salvaged out = {0};
+  if (same_boot) fixture_same_boot(env);
+  OK(skv_salvage_in(env, FIXTURE_PATH, "/new", NULL, &fixture_err, &out));
+  *findings = out.findings;
+  int lost = differences(w, env);
+  skv_env_mem_free(env);
+  return lost;
+}
+
+/* From each record on the log is zeros, or the file ends. */
+static void tail_cut(const world *w, fixture_image *image, bool same_boot,
+                     bool is_known) {
+  fixture_file *log = first_log(image);
+  skv_wal_header header;
+  skv_wal_record record;
+  uint64_t findings;
+  int left = 20;
+  OK(skv_wal_header_decode(log->bytes, log->size, log->name, NULL, &header));
+  skv_wal_place place = {skv_wal_seed(&header), SKV_WAL_HEADER, header.prev, 0};
+  for (bool more = true; more; left--) {
+    size_t at = (size_t)place.offset, size = log->size;
+    more = skv_wal_read(log->bytes, size, true, &place, &record);
+    uint8_t *kept = fixture_alloc(size - at);
+    memcpy(kept, log->bytes + at, size - at);
+    memset(log->bytes + at, 0, size - at);
+    CHECK(tail_lost(w, image, same_boot, &findings) == left);
+    CHECK(findings == (is_known && left > 0));
+    log->size = at;
+    CHECK(tail_lost(w, image, same_boot, &findings) == left && findings == 1);
+    log->size = size;
+    memcpy(log->bytes + at, kept, size - at);
+    free(kept);
+  }
+  CHECK(left == -1);
+}
+
+/* Of what nothing vouches for nobody can know; SHARED's word counts in its
+ * boot, if no sync failed, and as far as it can be. */
+static void test_tail(void) {
+  world w;
+  fixture_image image = tail_world(&w, true);
+  tail_cut(&w, &image, false, true);
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+  image = tail_world(&w, false);
+  tail_cut(&w, &image, false, false);
+  tail_cut(&w, &image, true, true);
+  uint8_t *page = fixture_find(&image, "SHARED")->bytes;
+  static const struct {
+    size_t at;
+    uint64_t word;
+  } doubts[] = {
+      {0, 0}, /* no magic */
+      {offsetof(skv_shared, store_id), 1},
+      {offsetof(skv_shared, fence), 1},
+      {offsetof(skv_shared, durable), 4096},        /* nothing was synced */
+      {offsetof(skv_shared, durable), UINT64_MAX}}; /* more than there is */
+  for (size_t i = 0; i < sizeof doubts / sizeof *doubts; i++) {
+    uint64_t kept = skv_get64(page + doubts[i].at);
+    skv_put64(page + doubts[i].at, doubts[i].word);
+    tail_cut(&w, &image, true, false);
+    skv_put64(page + doubts[i].at, kept);
+  }
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+/* A log in another's place: what stood there is lost. */
+static void test_exchanged(void) {
+  world w;
+  stratakv_salvaged out;
+  ingest_world(&w);
+  fixture_file *log = first_log(&ingest.named), *other = NULL;
+  for (size_t i = 0; i < ingest.named.count; i++) {
+    fixture_file *file = &ingest.named.files[i];
+    if (skv_name_parse(file->name).kind == SKV_NAME_WAL && file != log)
+      other = file;
+  }
+  if (!CHECK(other != NULL)) exit(1);
+  memcpy(log->bytes, other->bytes,
+         log->size < other->size ? log->size : other->size);
+  CHECK(salvage_image(&w, &ingest.named, &out) > 0 && out.findings == 1);
+  fixture_clear(&ingest.pending);
+  fixture_clear(&ingest.named);
+  skv_env_mem_free(w.env);
+}
+
 /* As if it were not there. */
 static void test_foreign(void) {
   world w, other;
@@ -691,7 +800,7 @@ static void test_abort(void) {
   skv_env_mem_free(w.env);
 }
 
-/* ---- 8: pretended ---------------------------------------------------------- */
+/* ---- 9: pretended ---------------------------------------------------------- */
 
 typedef struct listener {
   unsigned untried; /* findings that say so */
@@ -857,6 +966,8 @@ int main(int argc, char **argv) {
     test_uid();
     test_ingest();
     test_cut();
+    test_tail();
+    test_exchanged();
     test_foreign();
     test_abort();
     test_newer();
