@@ -549,14 +549,18 @@ static void report(void) {
          (unsigned)(parent.longest / 1000000), passed);
 }
 
+/* Whether only a call that fails leads there, of which there are none here:
+ * ingest_test comes there. */
+static bool point_is_of_failures(const char *name) {
+  return strcmp(name, "ingest.left") == 0;
+}
+
 static void check_points_reached(void) {
-  for (uint32_t i = 0; i < atomic_load(&book->point_count); i++)
-    if (atomic_load(&book->points[i].passed) == 0)
-      printf("nobody came to %s\n", book->points[i].name);
-    else
-      check_count++;
-  for (uint32_t i = 0; i < atomic_load(&book->point_count); i++)
-    CHECK(atomic_load(&book->points[i].passed) > 0);
+  for (uint32_t i = 0; i < atomic_load(&book->point_count); i++) {
+    const ledger_point *p = &book->points[i];
+    if (!CHECK(atomic_load(&p->passed) > 0 || point_is_of_failures(p->name)))
+      printf("nobody came to %s\n", p->name);
+  }
 }
 
 int main(int argc, char **argv) {

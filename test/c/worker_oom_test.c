@@ -18,7 +18,7 @@
 #define KEYS 200
 #define PUTS 1500 /* five logs of 64 KiB */
 #define CASES_IN_CI 240
-#define STRIDE 13
+#define STRIDE 7
 #define RECOVERS_MS 10000 /* twice the worker's longest pause */
 
 static _Thread_local bool is_caller;
