@@ -8,13 +8,15 @@
  *   orphan like any other. Only the holder of HEAD makes one, and whoever
  *   removes one of slot ff holds HEAD too.
  *
- * READING  CURRENT is judged in the order magic, format, length, checksum: a
- *   later format may change all that follows its number.
+ * READING  CURRENT is judged in the order magic, checksum, format, length: a
+ *   number of a format is believed only if the checksum of the first 64 bytes
+ *   holds, which stands there in every format. Else it is damage.
  *
  * NOT HERE  The manifest's bytes (tree/manifest.h); the shared page, which
  *   tells other processes the head's place (db/).
  */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "engine/store/store.h"
 #include "engine/util/hash.h"
@@ -60,14 +62,22 @@ static int head_check(const uint8_t bytes[HEAD_SIZE], size_t got, uint64_t size,
   if (got < 8 || memcmp(bytes, HEAD_MAGIC, 8) != 0)
     return SKV_ERROR(err, STRATAKV_NOTADB, "%s is not a StrataKV file",
                      HEAD_CURRENT);
-  if (got >= 12 && skv_get32(bytes + 8) != SKV_FORMAT)
+  if (got != HEAD_SIZE)
+    return skv_error_corrupt(err, HEAD_CURRENT, got, "wrong size");
+  uint32_t format = skv_get32(bytes + 8);
+  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) {
+    char what[64] = "checksum mismatch";
+    if (format != SKV_FORMAT)
+      snprintf(what, sizeof what, "checksum mismatch, of format %" PRIu32,
+               format);
+    return skv_error_corrupt(err, HEAD_CURRENT, 0, what);
+  }
+  if (format != SKV_FORMAT)
     return SKV_ERROR(err, STRATAKV_NOTADB,
                      "%s has format %" PRIu32 ", this program reads %d",
-                     HEAD_CURRENT, skv_get32(bytes + 8), SKV_FORMAT);
-  if (got != HEAD_SIZE || size != HEAD_SIZE)
+                     HEAD_CURRENT, format, SKV_FORMAT);
+  if (size != HEAD_SIZE)
     return skv_error_corrupt(err, HEAD_CURRENT, got, "wrong size");
-  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56)))
-    return skv_error_corrupt(err, HEAD_CURRENT, 0, "checksum mismatch");
   if (skv_get32(bytes + 12) != 0 || skv_get64(bytes + 40) != 0 ||
       skv_get64(bytes + 48) != 0)
     return skv_error_corrupt(err, HEAD_CURRENT, 12, "reserved bytes in use");
@@ -109,11 +119,8 @@ int skv_head_current(skv_store *store, skv_err *err, uint8_t store_id[16],
 }
 
 bool skv_head_is_newer(const uint8_t bytes[64]) {
-  uint8_t ours[56];
-  memcpy(ours, bytes, sizeof ours);
-  skv_put32(ours + 8, SKV_FORMAT);
   return skv_get32(bytes + 8) > SKV_FORMAT &&
-         !skv_checksum_ok(ours, 56, 0, skv_get64(bytes + 56));
+         skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56));
 }
 
 bool skv_head_current_is_newer(skv_store *store) {
@@ -121,8 +128,7 @@ bool skv_head_current_is_newer(skv_store *store) {
   uint64_t size = 0;
   size_t got = 0;
   return head_load(store, NULL, bytes, &got, &size) == STRATAKV_OK &&
-         got >= 12 && memcmp(bytes, HEAD_MAGIC, 8) == 0 &&
-         skv_head_is_newer(bytes);
+         memcmp(bytes, HEAD_MAGIC, 8) == 0 && skv_head_is_newer(bytes);
 }
 
 /* ---- The manifest ------------------------------------------------------ */

@@ -15,7 +15,8 @@
  *
  * CURRENT, 64 bytes, little-endian, replaced by rename:
  *      0  8  magic "STRATCUR"
- *      8  4  format version (SKV_FORMAT); an unknown one is NOTADB
+ *      8  4  format version (SKV_FORMAT); an unknown one is NOTADB if the
+ *            checksum holds
  *     12  4  zero
  *     16 16  store id
  *     32  8  manifest's file number
@@ -197,8 +198,8 @@ static inline skv_head_pos skv_head_at(uint64_t file, uint64_t offset) {
 }
 
 /* Whether the 64 bytes of a CURRENT or a manifest's header, whose magic is
- * theirs, are of a newer format: not if their checksum holds with our format
- * in its place, for then its number is what was damaged. */
+ * theirs, are of a newer format: not if their checksum does not hold, for then
+ * its number may be what was damaged. */
 bool skv_head_is_newer(const uint8_t bytes[64]);
 /* Whether CURRENT is; false if it cannot be read. */
 bool skv_head_current_is_newer(skv_store *store);

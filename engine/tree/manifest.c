@@ -62,13 +62,12 @@ int skv_manifest_header(const uint8_t *bytes, size_t size, const char *name,
   if (memcmp(bytes, MANIFEST_MAGIC, 8) != 0) {
     return skv_error_corrupt(err, name, 0, "magic missing");
   }
-  /* Before the checksum: another format may have another one. */
+  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) { /* INV-8 */
+    return skv_error_corrupt(err, name, 0, "checksum mismatch");
+  }
   if (skv_get32(bytes + 8) != SKV_FORMAT) {
     return SKV_ERROR(err, STRATAKV_NOTADB, "%s has the unknown format %u", name,
                      (unsigned)skv_get32(bytes + 8));
-  }
-  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) { /* INV-8 */
-    return skv_error_corrupt(err, name, 0, "checksum mismatch");
   }
   memcpy(store_id, bytes + 16, 16);
   *file = skv_get64(bytes + 32);

@@ -3,7 +3,7 @@
  *
  * FILE  Little-endian.
  *      0  8  magic "STRATMAN"
- *      8  4  format version; an unknown one is NOTADB
+ *      8  4  format version; an unknown one is NOTADB if the checksum holds
  *     12  4  zero
  *     16 16  store id
  *     32  8  file number

@@ -39,12 +39,12 @@ int skv_wal_header_decode(const uint8_t *bytes, size_t size, const char *file,
   if (memcmp(bytes, WAL_MAGIC, 8) != 0) {
     return SKV_ERROR(err, STRATAKV_NOTADB, "%s is not a log", file);
   }
+  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) {
+    return skv_error_corrupt(err, file, 0, "log header checksum mismatch");
+  }
   if (skv_get32(bytes + 8) != WAL_VERSION) {
     return SKV_ERROR(err, STRATAKV_NOTADB, "%s has log format %u, not %d", file,
                      skv_get32(bytes + 8), WAL_VERSION);
-  }
-  if (!skv_checksum_ok(bytes, 56, 0, skv_get64(bytes + 56))) {
-    return skv_error_corrupt(err, file, 0, "log header checksum mismatch");
   }
   if (skv_get64(bytes + 48) != 0 || skv_get64(bytes + 40) % 8 != 0) {
     return skv_error_corrupt(err, file, 40, "bad field in log header");

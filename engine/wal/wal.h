@@ -6,7 +6,7 @@
  *
  * FILE  Little-endian; allocated in full before it is mapped; recycled.
  *      0  8  magic "STRATWAL"
- *      8  4  format version; an unknown one is NOTADB
+ *      8  4  format version; an unknown one is NOTADB if the checksum holds
  *     12  4  prev of the first record (see RECORD)
  *     16 16  store id
  *     32  8  WAL number

@@ -8,7 +8,8 @@
  *   3  files gone: CURRENT, the manifest, a log, a segment, all but segments;
  *      a manifest with an unfinished edit at its end
  *   4  segments without their footer, or in each other's place
- *   5  what is refused; a newer format is; it can be stopped; a store of
+ *   5  what is refused; a newer format is, and a damaged number of it not, for
+ *      it is none; it can be stopped; a store of
  *      which nobody can tell whether it is open, or that is just being opened
  *   6  a large transaction, before and after its segments have names
  *   7  logs that were cut, wherever, or are of another store; a prepared
@@ -362,6 +363,34 @@ static void test_newer(void) {
     }
     memcpy(head, kept, 64);
   }
+  fixture_clear(&image);
+  skv_env_mem_free(w.env);
+}
+
+/* Another number alone, without a checksum that holds, is no newer format. */
+static void test_damaged_format(void) {
+  world w;
+  stratakv_salvaged out;
+  world_fill(&w, 7, 700);
+  fixture_image image = fixture_take(w.env);
+  uint8_t *current = fixture_find(&image, "CURRENT")->bytes, kept[64];
+  memcpy(kept, current, sizeof kept);
+  for (int i = 0; i < 33; i++) {
+    if (i < 32)
+      current[8 + i / 8] ^= (uint8_t)(1u << i % 8);
+    else
+      memcpy(current + 10, "\xaa\x55\xaa\x55", 4);
+    skv_env *env = fixture_world(&image);
+    stratakv_options options = fixture_options();
+    stratakv_store *store = NULL;
+    FAILS(STRATAKV_CORRUPT,
+          skv_open_in(env, FIXTURE_PATH, &options, &fixture_err, &store));
+    skv_env_mem_free(env);
+    CHECK(salvage_image(&w, &image, &out) == 0 && out.findings == 1);
+    memcpy(current, kept, sizeof kept);
+  }
+  the_manifest(&image)->bytes[9] ^= 1;
+  CHECK(salvage_image(&w, &image, &out) >= 0 && out.findings > 1);
   fixture_clear(&image);
   skv_env_mem_free(w.env);
 }
@@ -971,6 +1000,7 @@ int main(int argc, char **argv) {
     test_foreign();
     test_abort();
     test_newer();
+    test_damaged_format();
     test_refused();
     test_lock();
     test_locked();

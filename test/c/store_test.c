@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/util/hash.h"
 #include "test/c/store_fixture.h"
 
 /* ---- Names ------------------------------------------------------------- */
@@ -468,7 +469,7 @@ static void test_head_damage(skv_store *s) {
     memcpy(bad, good.data, 64);
     bad[bit / 8] ^= (uint8_t)(1u << bit % 8);
     put_file(s, "CURRENT", bad, 64);
-    FAILS(bit < 12 * 8 ? STRATAKV_NOTADB : STRATAKV_CORRUPT,
+    FAILS(bit < 8 * 8 ? STRATAKV_NOTADB : STRATAKV_CORRUPT,
           skv_head_current(s, &last, id, &manifest));
     CHECK(strstr(last.message, "CURRENT") != NULL && manifest == 0);
   }
@@ -480,6 +481,14 @@ static void test_head_damage(skv_store *s) {
                           : STRATAKV_CORRUPT;
     put_file(s, "CURRENT", bad, size);
     FAILS(want, skv_head_current(s, &last, id, &manifest));
+  }
+  skv_put32(bad + 8, SKV_FORMAT + 1);
+  skv_put64(bad + 56, skv_checksum(bad, 56, 0));
+  for (size_t size = 63; size <= sizeof bad; size++) {
+    put_file(s, "CURRENT", bad, size);
+    FAILS(size < 64 ? STRATAKV_CORRUPT : STRATAKV_NOTADB,
+          skv_head_current(s, &last, id, &manifest));
+    CHECK(skv_head_current_is_newer(s) == (size >= 64));
   }
   memset(bad, 0xff, sizeof bad);
   put_file(s, "CURRENT", bad, sizeof bad);

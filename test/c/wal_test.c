@@ -128,10 +128,15 @@ static void test_header(void) {
   for (size_t bit = 0; bit < 64 * 8; bit++) {
     bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     int rc = skv_wal_header_decode(bytes, 64, "5.wal", &err, &out);
-    CHECK(rc == (bit < 12 * 8 ? STRATAKV_NOTADB : STRATAKV_CORRUPT));
+    CHECK(rc == (bit < 8 * 8 ? STRATAKV_NOTADB : STRATAKV_CORRUPT));
     CHECK(strstr(err.message, "5.wal") != NULL);
     bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
   }
+  skv_put32(bytes + 8, 2);
+  skv_put64(bytes + 56, skv_checksum(bytes, 56, 0));
+  CHECK(skv_wal_header_decode(bytes, 64, "5.wal", &err, &out) ==
+        STRATAKV_NOTADB);
+  CHECK(strstr(err.message, "log format 2") != NULL);
   skv_wal_header other = header_of(6);
   CHECK(skv_wal_seed(&header) != skv_wal_seed(&other));
 }
