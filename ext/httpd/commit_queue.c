@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* More than connections, as a rule; the rest forms the next group. */
 #define COMMIT_GROUP 512
@@ -67,8 +66,9 @@ static void *commit_main(void *arg) {
     stratakv_error error = {0, ""};
     for (size_t i = 0; i < count; i++) {
       queue->batches[i] = queue->group[i]->batch;
+      /* Only what says OK of itself is. */
+      queue->results[i] = (stratakv_result){.code = STRATAKV_ERROR};
     }
-    memset(queue->results, 0, count * sizeof queue->results[0]);
     stratakv_write(queue->store, queue->batches, count, &error, queue->results);
     for (size_t i = 0; i < count; i++) {
       commit_finish(queue->group[i], &queue->results[i], &error);
