@@ -28,10 +28,11 @@ set files {
 # C tests that read and write these files, what meets them through SQL, and the
 # harnesses, an N-th of what `make test` does.
 set tests {
-  attach_test backup_test check_test compact_test damage_test db_test decode_test diff_test
-  disk_test fault_sites_test fuzz history_test images_test kill_test
-  ingest_test picker_test process_test recover_fault_test recover_test salvage_test sched_test seg_test shared_test
-  store_test sweep_test tree_test wal_test
+  attach_test backup_test check_test compact_test damage_test db_test
+  decode_test diff_test disk_test fault_sites_test fuzz history_test host_test
+  images_test ingest_test kill_test lost_test order_test picker_test
+  process_test recover_fault_test recover_test salvage_test sched_test seg_test
+  shared_test store_test sweep_test tree_test wal_test
   vtab_basic vtab_conflict store_fault processes
 }
 set env(SKV_PART) 40
