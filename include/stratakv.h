@@ -131,8 +131,8 @@ STRATAKV_API void stratakv_options_init(stratakv_options *options);
  * Open the store in directory `path`, recovering it if its last user died.
  * options may be NULL for the defaults. With create, the last component of
  * the path is made (mode 0700), nothing above it; an empty directory is
- * adopted, any other that is not a store is CANTOPEN. Files are
- * 0600, and the group's as far as the directory is; never open to others.
+ * adopted, any other that is not a store is CANTOPEN. Files are 0600, and the
+ * group's as far as the directory is; never open to others.
  *
  * Several opens of one directory in one process share one store underneath.
  *

@@ -10,16 +10,17 @@
  *   which a segment is then a quarter. A merge gives a segment back when it is
  *   consumed; when space is short it takes two runs, the oldest and what is
  *   below, and ends a slice where a segment ends: then two segments are the
- *   most that is there twice. One that began with more space ends its slice when that is gone.
+ *   most that is there twice. One that began with more space ends its slice
+ *   when that is gone.
  *   The other half is for the logs of deletes, DISK_LOG_LEAST each, which wait
  *   when a log would touch the merge's half or what a flush takes; for the
  *   manifest, and what the file system rounds up. A log is less than half of
- *   what is spare, so that a flush of it fits beside it; flushed ones are not kept
- *   while space is short.
+ *   what is spare, so that a flush of it fits beside it; flushed ones are not
+ *   kept while space is short.
  *
  * WHEN  Free space is asked for when a log ends, when a transaction spills and
- *   before and within a slice of a compaction, not at each commit: until its log is
- *   full a commit takes no space. What is found too little is said in the
+ *   before and within a slice of a compaction, not at each commit: until its
+ *   log is full a commit takes no space. What is found too little is said in the
  *   shared page, and from then on every commit that puts something looks
  *   again, so that writing resumes by itself.
  *
